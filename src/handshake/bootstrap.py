@@ -1,0 +1,251 @@
+"""Bootstrap: joins adapters to ports; the only file that names both."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from handshake.gate.egress import Egress
+from handshake.kernel.configuration import Configuration, resolve
+from handshake.kernel.errors import IntegrityBroken
+from handshake.kernel.ids import CHANCE_BITS, ProviderId, uuid7
+from handshake.kernel.lane import LANES
+from handshake.kernel.layer import Layer, LayerName, from_environment, from_flags
+from handshake.kernel.limit import Limits
+from handshake.kernel.locality import Declared, parse_endpoint
+from handshake.kernel.queue import RunQueue
+from handshake.kernel.settings import ProviderSettings, Settings
+from handshake.kernel.units import Microseconds
+from handshake.operations.feed import Feeds
+from handshake.operations.records import NewIds
+from handshake.operations.turns import Turns
+from handshake.ports.clock import Clock
+from handshake.ports.model import Model
+from handshake.ports.store import Reader, Store
+from handshake.providers.http_transport import HttpModel
+from handshake.runners.machine import MachineChance, MachineClock
+from handshake.scheduler import recovery
+from handshake.scheduler.dispatcher import Dispatcher
+from handshake.storage import workspace_folder
+from handshake.storage.committer import rfc3339
+from handshake.storage.config_file import read_layer, user_file
+from handshake.storage.files import OsFiles
+from handshake.storage.instance_lock import Holder, InstanceLock
+from handshake.storage.readonly_store import ReadOnlyStore
+from handshake.storage.secrets import secret
+from handshake.storage.signing import SigningKey
+from handshake.storage.sqlite_store import Place, SqliteStore, create
+from handshake.storage.workspace_folder import WorkspaceFolder
+
+LOG_NAME = "handshake.log/"
+"""What the names of all logs begin with; the workspace's id follows."""
+
+
+class Runtime(msgspec.Struct):
+    """One running workspace: its store, scheduler and door to models."""
+
+    place: WorkspaceFolder
+    configuration: Configuration
+    store: Store
+    queue: RunQueue
+    dispatcher: Dispatcher
+    turns: Turns
+    egress: Egress
+    feeds: Feeds
+    clock: Clock
+    new_id: NewIds
+    lock: InstanceLock | None
+
+    @property
+    def settings(self) -> Settings:
+        """The effective configuration."""
+        return self.configuration.settings
+
+
+def configure(root: Path | None, flags: Mapping[str, str] | None = None) -> Configuration:
+    """Return the configuration from all layers (07 §1); `root` is the workspace's folder, if there is one.
+
+    Raises:
+        InvalidConfig: a key, type or range is wrong, or a layer is looser than one before it.
+    """
+    layers: list[Layer] = [read_layer(user_file(os.environ, Path.home()), LayerName.USER)]
+    if root is not None:
+        layers.append(read_layer(WorkspaceFolder(root).config, LayerName.WORKSPACE))
+    layers += [from_environment(os.environ), from_flags(flags or {})]
+    return resolve(layers)
+
+
+def init_workspace(root: Path) -> WorkspaceFolder:
+    """Make a workspace: folders, key and database, whole or not at all.
+
+    Raises:
+        StateConflict: there is one.
+        StoreFailed: it cannot be made.
+    """
+    clock, chance, files = MachineClock(), MachineChance(), OsFiles()
+    workspace_id = uuid7(clock.now_us(), chance.bits(CHANCE_BITS))
+
+    def build(draft: WorkspaceFolder) -> None:
+        SigningKey.create(draft.keys, LOG_NAME + workspace_id, files=files, chance=chance)
+        create(Place(draft.database, draft.artifacts), workspace_id, clock.now_us())
+
+    return workspace_folder.init(root, build, workspace_id)
+
+
+def read_only(place: WorkspaceFolder) -> ReadOnlyStore:
+    """Return a reader of the workspace that works beside a running runtime."""
+    return ReadOnlyStore(Place(place.database, place.artifacts), files=OsFiles())
+
+
+async def open_runtime(
+    place: WorkspaceFolder,
+    configuration: Configuration,
+    *,
+    models: Mapping[ProviderId, Model] | None = None,
+    dispatch: bool = True,
+) -> Runtime:
+    """Open a workspace for work: lock it, recover what a dead runtime left, and begin to dispatch.
+
+    Args:
+        place: the workspace.
+        configuration: its effective settings.
+        models: adapters in place of the ones that the settings describe, as tests and cassettes hand in.
+        dispatch: whether queued runs start; commands that only change state say no.
+
+    Raises:
+        StateConflict: another runtime holds the workspace.
+        IntegrityBroken: database, key or log do not fit together.
+        StoreFailed: the store cannot be opened.
+    """
+    settings = configuration.settings
+    clock, chance, files = MachineClock(), MachineChance(), OsFiles()
+    new_id = NewIds(clock, chance)
+    holder = Holder(os.getpid(), rfc3339(clock.now_us()), Path(sys.argv[0] or "python").name[:64])
+    lock = InstanceLock(place.lock, holder)
+    try:
+        found = Place(place.database, place.artifacts)
+        workspace_id, high_us = _identity(ReadOnlyStore(found, files=files))
+        clock.raise_to(high_us)
+        key = SigningKey.load(place.keys, LOG_NAME + workspace_id, files=files)
+        store = SqliteStore(found, files=files, clock=clock, chance=chance, key=key, recorder=settings.recorder)
+    except BaseException:
+        lock.release()
+        raise
+    try:
+        return await assemble(
+            place, configuration, store, clock, new_id,
+            models if models is not None else http_models(settings, clock), lock, dispatch=dispatch,
+        )  # fmt: skip
+    except BaseException:
+        await store.close()
+        lock.release()
+        raise
+
+
+async def assemble(
+    place: WorkspaceFolder,
+    configuration: Configuration,
+    store: Store,
+    clock: Clock,
+    new_id: NewIds,
+    models: Mapping[ProviderId, Model],
+    lock: InstanceLock | None,
+    *,
+    dispatch: bool,
+) -> Runtime:
+    """Join a store and models to a scheduler; the simulator hands in its own."""
+    settings = configuration.settings
+    epoch = await store.write(recovery.begin_epoch)
+    while await store.write(recovery.take_over):
+        pass
+    queue = RunQueue(limits_of(settings), {lane: settings.scheduler.lane_weights.of(lane) for lane in LANES})
+    dispatcher = Dispatcher(queue, clock, epoch)
+    feeds = Feeds()
+    egress = Egress(models, dispatcher.is_running)
+    turns = Turns(store, queue, egress, feeds, clock, new_id, settings.calls, epoch)
+    store.follow(dispatcher)
+    runtime = Runtime(
+        place, configuration, store, queue, dispatcher, turns, egress, feeds, clock, new_id, lock
+    )
+    if dispatch:
+        await dispatcher.open(store, turns.perform)
+    return runtime
+
+
+async def close_runtime(runtime: Runtime, *, drain_us: Microseconds) -> None:
+    """Stop: start nothing more, let runs finish for `drain_us`, hand the rest back to the queue, and close."""
+
+    def hand_back() -> None:
+        runtime.turns.stopping = True
+
+    try:
+        await runtime.dispatcher.close(drain_us, before_cut=hand_back)
+        await runtime.egress.close()
+    finally:
+        await runtime.store.close()
+        if runtime.lock is not None:
+            runtime.lock.release()
+
+
+def http_models(settings: Settings, clock: Clock) -> dict[ProviderId, Model]:
+    """Return an adapter for every configured provider; nothing is opened or resolved yet.
+
+    Raises:
+        InvalidBaseUrl: a provider's URL is malformed.
+    """
+    return {
+        ProviderId(name): HttpModel(
+            ProviderId(name),
+            parse_endpoint(entry.base_url),
+            _declared(entry),
+            clock=clock,
+            secret=secret,
+            credential_ref=entry.credential,
+        )
+        for name, entry in settings.providers.items()
+    }
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits that the settings give; every provider is local until part 5."""
+    scheduler = settings.scheduler
+    return Limits(
+        total=scheduler.max_concurrent_runs,
+        primary_reserved=scheduler.primary_reserved_runs,
+        provider_default=scheduler.max_concurrent_per_provider.local,
+        model_default=scheduler.max_concurrent_per_model.local,
+        providers={
+            name: entry.max_concurrent for name, entry in settings.providers.items() if entry.max_concurrent
+        },
+        models={
+            (name, model): known.max_concurrent
+            for name, entry in settings.providers.items()
+            for model, known in entry.models.items()
+            if known.max_concurrent
+        },
+        groups=dict(scheduler.concurrency_groups),
+    )
+
+
+def _declared(entry: ProviderSettings) -> Declared:
+    return Declared(run_by_operator=entry.run_by_operator, forwards_to_cloud=entry.forwards_to_cloud)
+
+
+def _identity(store: ReadOnlyStore) -> tuple[str, int]:
+    """Return the workspace's id and the last moment that it stored."""
+
+    def look(reader: Reader) -> tuple[str, int]:
+        row, last = reader.row("workspace_get"), reader.row("event_last_at")
+        if row is None:
+            raise IntegrityBroken(subject="database", reason="no_workspace")
+        return str(row[0]), max(int(row[3] or 0), int(last[0] or 0) if last else 0)
+
+    try:
+        return store.read_now(look)
+    finally:
+        store.shut()
+

@@ -1,0 +1,227 @@
+"""Configuration: how layers are laid over each other and held to their ceilings.
+
+Built-in < user < workspace < environment < flag. Built-ins are defaults; ceilings are the schema's bounds and
+the user layer's `[limits]`; what gives permission may only be tightened by a later layer.
+
+Source:
+    face.config.strict (07 §1); 03 §7 for what belongs to a provider's address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from handshake.kernel.layer import Layer, LayerName, Leaf, Path, Table, dotted, leaves, refuse
+from handshake.kernel.settings import (
+    MAX_ALIASES,
+    MAX_CONCURRENCY_GROUPS,
+    MAX_MODELS_PER_PROVIDER,
+    MAX_PROVIDERS,
+    Approvals,
+    AutomationLevel,
+    Settings,
+)
+from handshake.kernel.suggestion import suggest
+
+_ORDER = tuple(LayerName)
+_PROVIDER = ("providers", "*")
+_ADDRESS = (*_PROVIDER, "base_url")
+_OF_ADDRESS = ("credential", "run_by_operator")
+"""What is said of a provider's address, and is not true of another one."""
+_LOOSEST_FIRST: dict[Path, tuple[object, ...]] = {
+    ("policy", "automation_level"): tuple(level.value for level in AutomationLevel),
+    ("policy", "approvals"): tuple(kind.value for kind in Approvals),
+    (*_PROVIDER, "forwards_to_cloud"): (False, True),
+}
+"""Keys that give permission."""
+_CAPPED: dict[str, tuple[Path, ...]] = {
+    "max_concurrent_runs": (("scheduler", "max_concurrent_runs"),),
+    "max_concurrent_per_provider": (
+        ("scheduler", "max_concurrent_per_provider", "cloud"),
+        ("scheduler", "max_concurrent_per_provider", "local"),
+        (*_PROVIDER, "max_concurrent"),
+    ),
+    "max_concurrent_per_model": (
+        ("scheduler", "max_concurrent_per_model", "cloud"),
+        ("scheduler", "max_concurrent_per_model", "local"),
+        (*_PROVIDER, "models", "*", "max_concurrent"),
+    ),
+    "max_open_sessions": (("scheduler", "max_open_sessions"),),
+    "requests_per_minute": ((*_PROVIDER, "requests_per_minute"),),
+    "tokens_per_minute": ((*_PROVIDER, "tokens_per_minute"),),
+    "timeout_ms": (("calls", "local_timeout_ms"), ("calls", "cloud_timeout_ms")),
+    "max_response_bytes": (("calls", "max_response_bytes"),),
+}
+"""Keys of `[limits]`, and what each holds down."""
+_UNLIMITED = frozenset({"requests_per_minute", "tokens_per_minute"})
+"""Keys whose absence means no limit at all, so that a ceiling stands in for it."""
+_MOST_ENTRIES: dict[Path, int] = {
+    _PROVIDER: MAX_PROVIDERS,
+    (*_PROVIDER, "models", "*"): MAX_MODELS_PER_PROVIDER,
+    ("aliases", "*"): MAX_ALIASES,
+    ("scheduler", "concurrency_groups", "*"): MAX_CONCURRENCY_GROUPS,
+}
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """The settings in force, and which layer decided each key."""
+
+    settings: Settings
+    origins: dict[str, LayerName]
+    """Keys as `layer.dotted` writes them; a key that is missing here is built in."""
+
+    def origin(self, key: str) -> LayerName:
+        """Return the layer that decided `key`; for a value that `[limits]` holds down, the user layer."""
+        return self.origins.get(key, LayerName.BUILT_IN)
+
+
+class _Merge:
+    """The layers so far, laid over each other: values and origins by key."""
+
+    def __init__(self) -> None:
+        self.values: dict[Path, Leaf] = {}
+        self.origins: dict[Path, LayerName] = {}
+
+    def put(self, leaf: Leaf, origin: LayerName) -> None:
+        """Set one key."""
+        self.values[leaf.path] = leaf
+        self.origins[leaf.path] = origin
+
+    def drop(self, path: Path) -> None:
+        """Forget one key."""
+        self.values.pop(path, None)
+        self.origins.pop(path, None)
+
+    def number(self, path: Path) -> int:
+        """Return the number that a key without free names has, set or built in."""
+        value: object = Settings()
+        for part in path:
+            value = getattr(value, part)
+        return _whole(self.values[path].value if path in self.values else value)
+
+
+def resolve(layers: Iterable[Layer]) -> Configuration:
+    """Return the settings in force under `layers`, which may come in any order.
+
+    Raises:
+        InvalidConfig: a key is unknown; a value is of the wrong type, out of range, or looser than an earlier
+            layer or `[limits]` allows; a provider is incomplete; a group has no limit.
+    """
+    merge = _Merge()
+    for layer in sorted(layers, key=lambda one: _ORDER.index(one.name)):
+        found = list(leaves(layer))
+        _refuse_looser(merge, layer.name, found)
+        _detach_moved(merge, found)
+        for leaf in found:
+            merge.put(leaf, layer.name)
+    _hold_to_limits(merge)
+    _fit_reserve(merge)
+    _check_entries(merge)
+    settings = msgspec.convert(_nested(merge.values.values()), Settings)
+    _check_groups(merge, settings)
+    return Configuration(settings, {dotted(path): origin for path, origin in merge.origins.items()})
+
+
+def _refuse_looser(merge: _Merge, layer: LayerName, found: list[Leaf]) -> None:
+    """Refuse what a layer may not say, or not as loosely as it does."""
+    own = {leaf.path for leaf in found}
+    for path, pattern, value in found:
+        if pattern[0] == "limits" and layer is not LayerName.USER:
+            refuse(layer, path, "only_in_user_layer")
+        scale = _LOOSEST_FIRST.get(pattern)
+        if scale and path in merge.values and scale.index(value) < scale.index(merge.values[path].value):
+            refuse(layer, path, "looser_than_layer", than=merge.origins[path].value)
+        if pattern == (*_PROVIDER, "run_by_operator"):
+            address = (*path[:-1], "base_url")
+            if address in merge.values and address not in own:
+                refuse(layer, path, "not_beside_base_url", than=merge.origins[address].value)
+
+
+def _detach_moved(merge: _Merge, found: list[Leaf]) -> None:
+    """Forget credential and locality of a provider that a later layer moves: they were given to the old address."""
+    for path, pattern, value in found:
+        if pattern == _ADDRESS and path in merge.values and merge.values[path].value != value:
+            for name in _OF_ADDRESS:
+                merge.drop((*path[:-1], name))
+
+
+def _hold_to_limits(merge: _Merge) -> None:
+    """Refuse what is looser than the user layer's `[limits]`, and hold what nobody set to them."""
+    for name, patterns in _CAPPED.items():
+        limit = merge.values.get(("limits", name))
+        if limit is None:
+            continue
+        cap = _whole(limit.value)
+        for leaf in merge.values.values():
+            if leaf.pattern in patterns and _whole(leaf.value) > cap:
+                refuse(
+                    merge.origins[leaf.path],
+                    leaf.path,
+                    "looser_than_limit",
+                    than=f"limits.{name}",
+                    expected=f"at most {cap}",
+                )
+        unset = [Leaf(path, path, cap) for path in patterns if "*" not in path and merge.number(path) > cap]
+        if name in _UNLIMITED:
+            providers = [leaf.path for leaf in merge.values.values() if leaf.pattern == _PROVIDER]
+            unset += [Leaf((*path, name), patterns[0], cap) for path in providers if (*path, name) not in merge.values]
+        for leaf in unset:
+            merge.put(leaf, LayerName.USER)
+
+
+def _fit_reserve(merge: _Merge) -> None:
+    """Keep PRIMARY's reserve below the number of slots: refuse one that was given, lower the built-in one."""
+    path = ("scheduler", "primary_reserved_runs")
+    most = merge.number(("scheduler", "max_concurrent_runs")) - 1
+    if merge.number(path) > most:
+        if path in merge.values:
+            refuse(merge.origins[path], path, "wrong_value", expected=f"a whole number from 0 to {most}")
+        merge.values[path] = Leaf(path, path, most)
+
+
+def _check_entries(merge: _Merge) -> None:
+    """Refuse a provider without address or dialect, and free tables with too many entries."""
+    counts: dict[Path, int] = {}
+    for path, pattern, _ in merge.values.values():
+        if pattern == _PROVIDER:
+            for name in ("dialects", "base_url"):
+                if (*path, name) not in merge.values:
+                    refuse(merge.origins[path], (*path, name), "missing")
+        if pattern in _MOST_ENTRIES:
+            counts[path[:-1]] = counts.get(path[:-1], 0) + 1
+            if counts[path[:-1]] > _MOST_ENTRIES[pattern]:
+                refuse(merge.origins[path], path[:-1], "too_many", expected=f"at most {_MOST_ENTRIES[pattern]} entries")
+
+
+def _check_groups(merge: _Merge, settings: Settings) -> None:
+    """Refuse a model's group that has no limit."""
+    groups = settings.scheduler.concurrency_groups
+    for provider_id, provider in settings.providers.items():
+        for model_id, model in provider.models.items():
+            if model.group is not None and model.group not in groups:
+                path = ("providers", provider_id, "models", model_id, "group")
+                meant = suggest(model.group, groups)
+                hint = f"Did you mean {meant}?" if meant else "Give it a limit in scheduler.concurrency_groups."
+                refuse(merge.origins[path], path, "unknown_group", hint=hint)
+
+
+def _nested(values: Iterable[Leaf]) -> Mapping[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, _, value in values:
+        table = tree
+        for part in path[:-1]:
+            table = table.setdefault(part, {})
+        if isinstance(value, Table):
+            table.setdefault(path[-1], {})
+        else:
+            table[path[-1]] = value
+    return tree
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("a capped key holds a whole number")
+    return value

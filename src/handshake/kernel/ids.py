@@ -1,0 +1,60 @@
+"""Ids: small string types, and UUIDv7 (RFC 9562 §5.7) made from a given moment and given chance."""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+from handshake.kernel.units import Microseconds
+
+SessionId = NewType("SessionId", str)
+JobId = NewType("JobId", str)
+TurnId = NewType("TurnId", str)
+MessageId = NewType("MessageId", str)
+EventId = NewType("EventId", str)
+TraceId = NewType("TraceId", str)
+ArtifactId = NewType("ArtifactId", str)
+"""SHA-256 of the artifact's bytes, 64 lower-case hex digits."""
+ProviderId = NewType("ProviderId", str)
+ModelId = NewType("ModelId", str)
+WorkspaceId = NewType("WorkspaceId", str)
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_VERSION_7 = 0x7 << 76
+_VARIANT_RFC = 0b10 << 62
+_LOW_62 = (1 << 62) - 1
+
+CHANCE_BITS = 74
+"""Random bits that one UUIDv7 takes."""
+
+
+def uuid7(now_us: Microseconds, chance: int) -> str:
+    """Return the UUIDv7 of a moment; ids of later milliseconds sort after earlier ones.
+
+    Args:
+        now_us: microseconds since 1970, not negative, below 2**58.
+        chance: at least `CHANCE_BITS` random bits; higher bits are ignored.
+
+    Source:
+        RFC 9562 §5.7.
+    """
+    value = (
+        ((now_us // 1000) & 0xFFFFFFFFFFFF) << 80
+        | _VERSION_7
+        | (chance >> 62 & 0xFFF) << 64
+        | _VARIANT_RFC
+        | chance & _LOW_62
+    )
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def is_uuid(text: str) -> bool:
+    """Return whether `text` is a UUID in canonical lower-case form."""
+    return _UUID.fullmatch(text) is not None
+
+
+def is_sha256(text: str) -> bool:
+    """Return whether `text` is a SHA-256 in 64 lower-case hex digits."""
+    return _SHA256.fullmatch(text) is not None

@@ -1,0 +1,58 @@
+"""Lanes: classes of service, and the stride passes that share slots between them and between session trees.
+
+Every lane has a pass. The lane with the lowest pass among those that can start a run goes next, and its pass
+grows by a stride that is the smaller the greater its weight. A lane that was empty rejoins at the current
+virtual time, so idling saves no credit. Trees of sessions share a lane the same way, with equal strides.
+
+Source:
+    01 §5; C. A. Waldspurger, W. E. Weihl, "Stride Scheduling", MIT/LCS/TM-528, 1995.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+STRIDE_UNIT = 5_040
+"""Divided by a weight to give a stride; divisible by 1 to 10, so that usual weights share exactly."""
+
+MAX_WEIGHT = STRIDE_UNIT
+
+
+class Lane(StrEnum):
+    """The class of service of a run."""
+
+    PRIMARY = "PRIMARY"
+    VALIDATION = "VALIDATION"
+    SUBAGENT = "SUBAGENT"
+    BACKGROUND = "BACKGROUND"
+
+
+LANES = tuple(Lane)
+"""All lanes, in the order that breaks ties."""
+
+_RANK = {lane: rank for rank, lane in enumerate(LANES)}
+
+
+def stride(weight: int) -> int:
+    """Return by how much one dispatch moves the pass of a lane of this weight, 1 ≤ weight ≤ `MAX_WEIGHT`."""
+    return STRIDE_UNIT // weight
+
+
+def rejoin(own_pass: int, virtual_time: int) -> int:
+    """Return the pass with which a lane or tree comes back after it had nothing to run."""
+    return max(own_pass, virtual_time)
+
+
+def next_lane(admissible: Iterable[Lane], passes: Mapping[Lane, int]) -> Lane | None:
+    """Return the admissible lane with the lowest pass, ties by rank; None if there is none."""
+    return min(admissible, key=lambda lane: (passes[lane], _RANK[lane]), default=None)
+
+
+def may_take(lane: Lane, *, running: int, limit: int, reserved: int) -> bool:
+    """Return whether `lane` may take one more of `limit` global slots; the last `reserved` are PRIMARY's alone.
+
+    Source:
+        scheduler.lane.primary_never_starves (INV-SCHED-005).
+    """
+    return running < (limit if lane is Lane.PRIMARY else limit - reserved)

@@ -1,0 +1,338 @@
+"""Settings: what a workspace can be told, with defaults and bounds, and the bounds that nobody can change.
+
+The structs are the schema of the configuration (07 §1): a field is a key, its `Meta` the range that
+`kernel.configuration` holds every layer to. No key, value or variable switches a check off.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+from handshake.kernel.lane import MAX_WEIGHT, Lane
+
+# ── Bounds that no configuration changes ───────────────────────────────────────────────────────────────────
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+"""One message: no model's context holds more text, and one cannot fill a request alone."""
+MAX_REQUEST_BYTES = 32 * 1024 * 1024
+"""One request body, also one built from a thread (08, HSK-413-TOO-LARGE)."""
+MAX_ERROR_BODY_BYTES = 64 * 1024
+"""What is kept of a provider's error body: enough to see why, small enough to stay inline."""
+MAX_INLINE_ARTIFACT_BYTES = 64 * 1024
+"""Artifacts up to this size live in the store, in the transaction of what refers to them; larger ones are files."""
+MAX_ARTIFACT_BYTES = 256 * 1024 * 1024
+"""One artifact; the largest thing that is ever hashed in one go."""
+MIN_FREE_BYTES = 64 * 1024 * 1024
+"""Below this much free space no new intent is accepted; outcomes may use it."""
+OFF_LOOP_BYTES = 256 * 1024
+"""From this size on, bytes are read and hashed off the event loop: a millisecond is what a loop turn may cost."""
+
+MAX_NAME_CHARS = 200
+"""Titles, roles, model ids and reasons: one line on a screen."""
+MAX_IDEMPOTENCY_KEY_CHARS = 255
+"""What client libraries allow themselves."""
+MAX_URL_CHARS = 2_000
+"""A base URL; longer ones are not addresses."""
+
+MAX_BATCH_UNITS = 256
+"""Units of work that share one commit: beyond some hundred a batch only adds waiting."""
+BUSY_TIMEOUT_MS = 5_000
+"""Longest wait for another process's read lock on the database."""
+PAGE_CACHE_KIB = 65_536
+"""Pages the writer keeps: the rows of every live session and job of a large workspace."""
+WAL_AUTOCHECKPOINT_PAGES = 4_000
+"""Log length at which it is copied into the database: 16 MB, so that a crash replays little."""
+OUTCOME_RETRIES = 20
+"""Tries to store an outcome before its run is left to recovery: some minutes of a full disk."""
+OUTCOME_RETRY_MS = 250
+"""First wait between such tries; doubled up to 64 times it."""
+MAX_READ_CONNECTIONS = 4
+"""Readers away from the event loop at once: more only wait for two cores."""
+MAX_WAITING_UNITS = 8_192
+"""Units of work that wait for the writer before callers are made to wait as well."""
+MAX_OPEN_TURNS_PER_SESSION = 1_000
+"""Turns that wait in one session: a caller in a loop cannot fill the queue."""
+MAX_QUEUED_RUNS = 1_000_000
+"""Runs that wait in one workspace: what the in-memory index was measured with, and some."""
+MAX_OUTPUT_TOKENS = 100_000_000
+"""Tokens of the longest answer that anyone may ask for."""
+MAX_STREAM_PIECES = 1_024
+"""Pieces of one answer that wait for a slow reader before the provider is made to wait."""
+
+DEFAULT_PAGE_ITEMS = 50
+"""Items of a list when nobody says how many."""
+MAX_PAGE_ITEMS = 1_000
+"""Items of a list in one answer; the rest is behind the cursor."""
+MAX_THREAD_MESSAGES = 100_000
+"""Messages of one session."""
+
+MAX_CONFIG_BYTES = 256 * 1024
+"""One configuration file: thousands of models fit."""
+MAX_CONFIG_LINE_CHARS = 4_096
+"""One of its lines: TOML readers take quadratic time for one endless dotted key."""
+MAX_PROVIDERS = 100
+MAX_MODELS_PER_PROVIDER = 1_000
+MAX_ALIASES = 1_000
+MAX_CONCURRENCY_GROUPS = 1_000
+"""Entries of the free tables: every dispatch looks into them."""
+
+MAX_SLOTS = 4_096
+"""Most calls that one process keeps open at a time: sockets, buffers, tasks."""
+MAX_CALL_MS = 24 * 3_600_000
+"""Longest call: a day; a longer one is a leak."""
+MAX_PRICE_USD_MICRO = 1_000_000 * 1_000_000
+"""Dearest million tokens: a million dollars; more is a slip of the unit."""
+PRICE_PLACES = 6
+"""Decimal places of a price: micro-USD."""
+
+# ── Kinds of value ─────────────────────────────────────────────────────────────────────────────────────────
+
+Slots = Annotated[int, Meta(ge=1, le=MAX_SLOTS)]
+CallMs = Annotated[int, Meta(ge=1, le=MAX_CALL_MS)]
+ResponseBytes = Annotated[int, Meta(ge=1_024, le=MAX_ARTIFACT_BYTES)]
+OpenSessions = Annotated[int, Meta(ge=1, le=1_000_000)]
+RequestsPerMinute = Annotated[int, Meta(ge=1, le=1_000_000)]
+TokensPerMinute = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+ModelTokens = Annotated[int, Meta(ge=1, le=100_000_000)]
+Weight = Annotated[int, Meta(ge=1, le=MAX_WEIGHT)]
+Price = Annotated[int, Meta(ge=0, le=MAX_PRICE_USD_MICRO, extra={"decimal_places": PRICE_PLACES})]
+"""US dollars as a decimal in a layer, exact micro-USD here."""
+Text = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
+"""One line of printable characters, as every text of a configuration (`kernel.configuration` sees to it)."""
+ProviderName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern="^[a-z0-9][a-z0-9_-]*$",
+        extra={"expected": "1 to 64 lower-case letters, digits, - and _"},
+    ),
+]
+GroupName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern="^[A-Za-z0-9][A-Za-z0-9_.:-]*$",
+        extra={"expected": "1 to 64 letters, digits and _ . : -"},
+    ),
+]
+Url = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_URL_CHARS,
+        pattern="^https?://[!-~]+$",
+        extra={"expected": "an http:// or https:// URL"},
+    ),
+]
+ModelReference = Annotated[
+    str,
+    Meta(
+        min_length=3,
+        max_length=265,
+        pattern="^[a-z0-9][a-z0-9_-]*/[ -~]+$",
+        extra={"expected": "PROVIDER/MODEL"},
+    ),
+]
+CredentialReference = Annotated[
+    str,
+    Meta(
+        min_length=5,
+        max_length=1_000,
+        pattern="^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|keyring:.+)$",
+        extra={"expected": "env:NAME, file:PATH or keyring:SERVICE/USER, never the credential itself"},
+    ),
+]
+"""Where a credential is found."""
+
+
+class Dialect(StrEnum):
+    """A protocol that a provider speaks."""
+
+    OPENAI_CHAT = "openai_chat"
+    OPENAI_RESPONSES = "openai_responses"
+    ANTHROPIC_MESSAGES = "anthropic_messages"
+    OPENAI_EMBEDDINGS = "openai_embeddings"
+
+
+class AutomationLevel(StrEnum):
+    """How much may be decided without a person, loosest first (03 §9)."""
+
+    AUTONOMOUS = "AUTONOMOUS"
+    HYBRID = "HYBRID"
+    FULL_HUMAN = "FULL_HUMAN"
+    LOCKED = "LOCKED"
+
+    @classmethod
+    def _missing_(cls, value: object) -> AutomationLevel | None:
+        """Read the older words for HYBRID."""
+        return cls.HYBRID if value in ("ASSISTED", "SUPERVISED") else None
+
+
+class Approvals(StrEnum):
+    """What proves that a person approved, loosest first (03 §4)."""
+
+    ANY = "any"
+    PRESENT = "present"
+
+
+# ── Sections ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the configuration."""
+
+
+class ModelSettings(Section, frozen=True, kw_only=True):
+    """One model of a provider; what is None is read from the engine or the price table, or is unknown."""
+
+    context_window: Annotated[ModelTokens | None, Meta(description="Tokens that fit, input and output.")] = None
+    max_output_tokens: Annotated[ModelTokens | None, Meta(description="Tokens of the longest answer.")] = None
+    input_usd_micro_per_million: Annotated[Price | None, Meta(description="USD for a million tokens sent.")] = field(
+        default=None, name="input_usd_per_million"
+    )
+    output_usd_micro_per_million: Annotated[Price | None, Meta(description="USD for a million tokens answered.")] = (
+        field(default=None, name="output_usd_per_million")
+    )
+    max_concurrent: Annotated[Slots | None, Meta(description="Calls at a time; else the scheduler's default.")] = None
+    group: Annotated[GroupName | None, Meta(description="The concurrency group that its calls count to.")] = None
+
+
+class ProviderSettings(Section, frozen=True, kw_only=True):
+    """One provider (03 §7)."""
+
+    dialects: Annotated[
+        tuple[Dialect, ...], Meta(min_length=1, max_length=4, description="Protocols that it speaks, preferred first.")
+    ]
+    base_url: Annotated[Url, Meta(description="Where it is, without the path of an operation.")]
+    credential: Annotated[
+        CredentialReference | None, Meta(description="Where its key is found, never the key itself.")
+    ] = None
+    requests_per_minute: Annotated[RequestsPerMinute | None, Meta(description="Rate; absent: unlimited.")] = None
+    tokens_per_minute: Annotated[TokensPerMinute | None, Meta(description="Rate; absent: unlimited.")] = None
+    max_concurrent: Annotated[Slots | None, Meta(description="Calls at a time; else the scheduler's default.")] = None
+    run_by_operator: Annotated[Text | None, Meta(description="Why a private address counts as local.")] = None
+    forwards_to_cloud: Annotated[bool, Meta(description="A loopback origin that counts as cloud.")] = False
+    models: Annotated[dict[Text, ModelSettings], Meta(description="What is known of its models.")] = field(
+        default_factory=dict
+    )
+
+
+class ProviderSlots(Section, frozen=True, kw_only=True):
+    """Calls at a time to one provider."""
+
+    cloud: Annotated[Slots, Meta(description="Of a cloud provider.")] = 32
+    local: Annotated[Slots, Meta(description="Of a local provider.")] = 4
+
+
+class ModelSlots(Section, frozen=True, kw_only=True):
+    """Calls at a time to one model."""
+
+    cloud: Annotated[Slots, Meta(description="Of a cloud model.")] = 16
+    local: Annotated[Slots, Meta(description="Of a local model whose engine does not tell its slots.")] = 2
+
+
+class LaneWeights(Section, frozen=True, kw_only=True, rename="upper"):
+    """Shares of the lanes while all have work."""
+
+    primary: Annotated[Weight, Meta(description="Share of PRIMARY.")] = 8
+    validation: Annotated[Weight, Meta(description="Share of VALIDATION.")] = 4
+    subagent: Annotated[Weight, Meta(description="Share of SUBAGENT.")] = 3
+    background: Annotated[Weight, Meta(description="Share of BACKGROUND.")] = 1
+
+    def of(self, lane: Lane) -> int:
+        """Return the weight of `lane`."""
+        return {
+            Lane.PRIMARY: self.primary,
+            Lane.VALIDATION: self.validation,
+            Lane.SUBAGENT: self.subagent,
+            Lane.BACKGROUND: self.background,
+        }[lane]
+
+
+class SchedulerSettings(Section, frozen=True, kw_only=True):
+    """`SchedulerConfig` (01 §5)."""
+
+    max_concurrent_runs: Annotated[Slots, Meta(description="Runs at a time in the workspace.")] = 64
+    max_concurrent_per_provider: Annotated[ProviderSlots, Meta(description="Calls at a time to one provider.")] = field(
+        default_factory=ProviderSlots
+    )
+    max_concurrent_per_model: Annotated[ModelSlots, Meta(description="Calls at a time to one model.")] = field(
+        default_factory=ModelSlots
+    )
+    concurrency_groups: Annotated[dict[GroupName, Slots], Meta(description="Calls at a time of named groups.")] = field(
+        default_factory=dict
+    )
+    lane_weights: Annotated[LaneWeights, Meta(description="Shares of the lanes.")] = field(default_factory=LaneWeights)
+    primary_reserved_runs: Annotated[
+        int, Meta(ge=0, le=MAX_SLOTS - 1, description="Slots that only PRIMARY may take; below max_concurrent_runs.")
+    ] = 1
+    max_open_sessions: Annotated[OpenSessions, Meta(description="Sessions that have not ended.")] = 10_000
+
+
+class PolicySettings(Section, frozen=True, kw_only=True):
+    """What people keep for themselves; a later layer may only tighten it."""
+
+    automation_level: Annotated[AutomationLevel, Meta(description="What may be decided without a person.")] = (
+        AutomationLevel.HYBRID
+    )
+    approvals: Annotated[Approvals, Meta(description="Whether an approval needs passphrase or passkey.")] = (
+        Approvals.ANY
+    )
+
+
+class ServerSettings(Section, frozen=True, kw_only=True):
+    """Where the service is reached."""
+
+    public_url: Annotated[Url, Meta(description="The address that people and clients use.")] = "http://127.0.0.1:8484"
+
+
+class RecorderSettings(Section, frozen=True, kw_only=True):
+    """How often the log is signed; the bounds are the recorder's promise (06 §1)."""
+
+    checkpoint_every_events: Annotated[int, Meta(ge=1, le=1_024, description="Events between checkpoints.")] = 1_024
+    checkpoint_every_s: Annotated[int, Meta(ge=1, le=60, description="Seconds of activity between checkpoints.")] = 60
+
+
+class CallSettings(Section, frozen=True, kw_only=True):
+    """Bounds of one provider call (01 §4)."""
+
+    local_timeout_ms: Annotated[CallMs, Meta(description="A whole call to a local model.")] = 120_000
+    cloud_timeout_ms: Annotated[CallMs, Meta(description="A whole call to a cloud model.")] = 3_600_000
+    first_byte_ms: Annotated[CallMs, Meta(description="Until the answer begins.")] = 600_000
+    idle_ms: Annotated[CallMs, Meta(description="Between two pieces of an answer.")] = 300_000
+    max_response_bytes: Annotated[ResponseBytes, Meta(description="Bytes of one answer.")] = 64 * 1024 * 1024
+
+
+class LimitSettings(Section, frozen=True, kw_only=True):
+    """The user layer's ceilings: no layer may be looser, and what is unset is held to them too."""
+
+    max_concurrent_runs: Annotated[Slots | None, Meta(description="Of scheduler.max_concurrent_runs.")] = None
+    max_concurrent_per_provider: Annotated[Slots | None, Meta(description="Of every provider's calls at a time.")] = (
+        None
+    )
+    max_concurrent_per_model: Annotated[Slots | None, Meta(description="Of every model's calls at a time.")] = None
+    max_open_sessions: Annotated[OpenSessions | None, Meta(description="Of scheduler.max_open_sessions.")] = None
+    requests_per_minute: Annotated[RequestsPerMinute | None, Meta(description="Of every provider's rate.")] = None
+    tokens_per_minute: Annotated[TokensPerMinute | None, Meta(description="Of every provider's rate.")] = None
+    timeout_ms: Annotated[CallMs | None, Meta(description="Of every call, local and cloud.")] = None
+    max_response_bytes: Annotated[ResponseBytes | None, Meta(description="Of calls.max_response_bytes.")] = None
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """The whole configuration of a workspace."""
+
+    providers: dict[ProviderName, ProviderSettings] = field(default_factory=dict)
+    aliases: Annotated[
+        dict[Text, ModelReference], Meta(description="A client's name (glob) and the model it means.")
+    ] = field(default_factory=dict)
+    scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
+    recorder: RecorderSettings = field(default_factory=RecorderSettings)
+    calls: CallSettings = field(default_factory=CallSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)

@@ -1,0 +1,111 @@
+"""Feed: what a run tells its caller while it goes: pieces of text, attempts, and the end.
+
+A feed is never a source of truth: whoever misses it reads the store. Text that is not fetched is joined, so a
+feed holds no more than the answer itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from handshake.kernel.ids import JobId
+from handshake.kernel.job import JobState
+
+
+class Text(msgspec.Struct, frozen=True, gc=False):
+    """Text that the model added."""
+
+    text: str
+
+
+class Started(msgspec.Struct, frozen=True, gc=False):
+    """An attempt of the run has its slots; text of an earlier attempt is void."""
+
+    attempt: int
+
+
+class Retrying(msgspec.Struct, frozen=True, gc=False):
+    """An attempt failed for a passing reason; the next one starts after `backoff_ms` at the earliest."""
+
+    attempt: int
+    fault: str
+    backoff_ms: int
+
+
+class Over(msgspec.Struct, frozen=True, gc=False):
+    """The run has ended in `state`; always the last piece."""
+
+    state: JobState
+
+
+Piece = Text | Started | Retrying | Over
+
+
+class Feed:
+    """The pieces of one run for one listener."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[Piece] = deque()
+        self._texts: list[str] = []
+        self._arrived = asyncio.Event()
+        self._over = False
+
+    def push(self, piece: Piece) -> None:
+        """Add a piece; after `Over` nothing is added."""
+        if self._over:
+            return
+        if isinstance(piece, Text):
+            self._texts.append(piece.text)
+        else:
+            self._join()
+            self._pieces.append(piece)
+            self._over = isinstance(piece, Over)
+        self._arrived.set()
+
+    def _join(self) -> None:
+        if self._texts:
+            self._pieces.append(Text("".join(self._texts)))
+            self._texts = []
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        """Yield pieces as they arrive, up to and with `Over`."""
+        while True:
+            self._join()
+            while self._pieces:
+                piece = self._pieces.popleft()
+                yield piece
+                if isinstance(piece, Over):
+                    return
+            self._arrived.clear()
+            if not self._texts and not self._pieces:
+                await self._arrived.wait()
+
+
+class Feeds:
+    """The feeds of all runs that someone listens to."""
+
+    def __init__(self) -> None:
+        self._by_job: dict[JobId, list[Feed]] = {}
+
+    def listen(self, job_id: JobId) -> Feed:
+        """Return a new feed of a run; `leave` it when done."""
+        feed = Feed()
+        self._by_job.setdefault(job_id, []).append(feed)
+        return feed
+
+    def leave(self, job_id: JobId, feed: Feed) -> None:
+        """Stop listening."""
+        feeds = self._by_job.get(job_id, [])
+        if feed in feeds:
+            feeds.remove(feed)
+        if not feeds:
+            self._by_job.pop(job_id, None)
+
+    def push(self, job_id: JobId, piece: Piece) -> None:
+        """Tell everyone who listens to the run."""
+        for feed in self._by_job.get(job_id, ()):
+            feed.push(piece)

@@ -1,0 +1,280 @@
+"""Runs: accept a turn, start its run, and record what came of it; each function is one unit of work.
+
+The two commits of a plain run are `accept` (with `start`, when a slot is free) and `finish`.
+Units touch the queue last, so that one that fails leaves it as it was.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from handshake.kernel.catalogue import SchedulerDispatch, SchedulerEnqueue, SessionMessage
+from handshake.kernel.errors import (
+    ConsentRequired,
+    IntegrityBroken,
+    InvalidTransition,
+    NotFound,
+    RateLimited,
+    StateConflict,
+)
+from handshake.kernel.event import Actor, Context
+from handshake.kernel.ids import JobId, MessageId, SessionId, TurnId, is_uuid
+from handshake.kernel.job import Backend, JobKind, JobState
+from handshake.kernel.lane import Lane
+from handshake.kernel.limit import SlotKey
+from handshake.kernel.message import MessageRole, SourceKind
+from handshake.kernel.queue import QueuedRun, RunQueue
+from handshake.kernel.retry import Backoff
+from handshake.kernel.session import Ending, Facts, SessionState, derive
+from handshake.kernel.settings import MAX_OPEN_TURNS_PER_SESSION, MAX_QUEUED_RUNS
+from handshake.kernel.units import US_PER_MS
+from handshake.ports.store import Content, Tx
+
+STARTED = derive(Facts(Ending.OPEN, running=1, waiting=0, blockers=0, paused=False, dispatched=True))
+"""The state of a session whose run has just started; `session_started` checks the other facts."""
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One input to a session, with the ids that its records will have."""
+
+    session_id: SessionId
+    turn_id: TurnId
+    message_id: MessageId
+    job_id: JobId
+    trace_id: str
+    content: Content
+    actor: Actor
+    source_kind: SourceKind
+    trusted: bool
+    priority: int
+    lane: Lane | None
+    concurrency_group: str | None
+    max_retries: int
+    retry_backoff: Backoff
+    timeout_ms: int
+    max_output_tokens: int | None
+    idempotency_key: str | None
+    request_sha256: str
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """The job that a turn became; `repeated` if the idempotency key was known."""
+
+    job_id: JobId
+    turn_id: TurnId
+    repeated: bool
+
+
+def accept(tx: Tx, queue: RunQueue, turn: Turn) -> Accepted:
+    """Add a turn's message and queue its run.
+
+    Raises:
+        NotFound: no such session.
+        InvalidTransition: the session has ended.
+        StateConflict: the idempotency key is known with another request.
+        ConsentRequired: the session's model is a cloud model; consent comes with part 5 of the product.
+        RateLimited: too many turns wait already.
+
+    Source:
+        message.append.is_atomic, scheduler.idempotency.same_key_same_job (01 §3–5).
+    """
+    facts = tx.row("session_accept_facts", {"session_id": turn.session_id})
+    if facts is None:
+        raise NotFound(kind="session", session_id=turn.session_id)
+    (ending, state, seq, turn_seq, thread_bytes, model_id, provider_id, backend, lane, root_id, wp_id, mt_id) = facts
+    if turn.idempotency_key is not None:
+        known = tx.row("job_by_key", {"session_id": turn.session_id, "key": turn.idempotency_key})
+        if known is not None:
+            if known[1] != turn.request_sha256:
+                raise StateConflict(reason="idempotency_key_reused", job_id=str(known[0]))
+            return Accepted(JobId(str(known[0])), TurnId(str(known[2])), True)
+    if ending != Ending.OPEN:
+        raise InvalidTransition(session_id=turn.session_id, from_state=str(state))
+    if backend != Backend.LOCAL:
+        raise ConsentRequired(session_id=turn.session_id, provider_id=str(provider_id), model_id=str(model_id))
+    if len(queue) >= MAX_QUEUED_RUNS or queue.waiting_in(turn.session_id) >= MAX_OPEN_TURNS_PER_SESSION:
+        raise RateLimited(session_id=turn.session_id, reason="queue_full")
+    now_us = tx.now_us
+    run_lane = turn.lane or Lane(str(lane))
+    context = Context(
+        actor=turn.actor,
+        job_id=turn.job_id,
+        model_id=str(model_id),
+        model_session_id=turn.session_id,
+        mt_id=_text(mt_id),
+        trace_id=turn.trace_id,
+        wp_id=_text(wp_id),
+    )
+    append_message(
+        tx,
+        context,
+        turn.content,
+        message_id=turn.message_id,
+        seq=_int(seq),
+        turn_id=turn.turn_id,
+        turn_seq=_int(turn_seq),
+        role=MessageRole.USER,
+        source_kind=turn.source_kind,
+        trusted=turn.trusted,
+        token_count=None,
+    )
+    enqueue_seq = tx.row(
+        "job_insert",
+        {
+            "job_id": turn.job_id, "job_kind": JobKind.MODEL_RUN, "session_id": turn.session_id,
+            "turn_id": turn.turn_id, "turn_seq": turn_seq, "trace_id": turn.trace_id, "wp_id": wp_id, "mt_id": mt_id,
+            "state": JobState.QUEUED, "provider_id": provider_id, "model_id": model_id, "backend": backend,
+            "lane": run_lane, "priority": turn.priority, "concurrency_group": turn.concurrency_group,
+            "fairness_key": root_id, "attempt": 0, "max_retries": turn.max_retries,
+            "retry_backoff": turn.retry_backoff, "timeout_ms": turn.timeout_ms,
+            "max_output_tokens": turn.max_output_tokens, "idempotency_key": turn.idempotency_key,
+            "request_sha256": turn.request_sha256, "created_at_us": now_us,
+            "not_before_us": 0, "wait_reason": None, "runtime_epoch": 0, "holds_slot": 0, "started_at_us": None,
+            "ended_at_us": None, "reason": None, "error_code": None, "error_summary": None, "prompt_hash": None,
+            "answer_message_id": None, "prompt_tokens": None, "completion_tokens": None, "total_tokens": None,
+        },
+    )  # fmt: skip
+    assert enqueue_seq is not None, "an insert that returns, returns"
+    moved = tx.run(
+        "session_accepted",
+        {
+            "next_seq": _int(seq) + 1,
+            "next_turn_seq": _int(turn_seq) + 1,
+            "bytes": turn.content.size_bytes,
+            "now_us": now_us,
+            "session_id": turn.session_id,
+        },
+    )
+    require_one(moved, turn.session_id)
+    tx.append(
+        SchedulerEnqueue(
+            concurrency_group=turn.concurrency_group,
+            job_id=turn.job_id,
+            lane=run_lane,
+            priority=turn.priority,
+            session_id=turn.session_id,
+        ),
+        context,
+    )
+    queue.add(
+        QueuedRun(
+            turn.job_id, turn.session_id, _int(enqueue_seq[0]), _int(turn_seq), run_lane, turn.priority,
+            SlotKey(str(provider_id), str(model_id), turn.concurrency_group), str(root_id), 0, now_us, 0,
+            turn.trace_id, _text(wp_id), _text(mt_id),
+        )  # fmt: skip
+    )
+    return Accepted(turn.job_id, turn.turn_id, False)
+
+
+def append_message(
+    tx: Tx,
+    context: Context,
+    content: Content,
+    *,
+    message_id: str,
+    seq: int,
+    turn_id: str,
+    turn_seq: int,
+    role: MessageRole,
+    source_kind: SourceKind,
+    trusted: bool,
+    token_count: int | None,
+) -> None:
+    """Add a message, its artifact and its event: all of them or none.
+
+    Source:
+        message.append.is_atomic, message.content.only_in_artifacts (01 §3).
+    """
+    tx.put(content)
+    tx.run(
+        "message_insert",
+        {
+            "session_id": context.model_session_id, "seq": seq, "message_id": message_id, "turn_id": turn_id, "turn_seq": turn_seq,
+            "job_id": context.job_id, "role": role, "content_hash": content.artifact_id,
+            "content_artifact_id": content.artifact_id, "content_bytes": content.size_bytes,
+            "timestamp_us": tx.now_us, "token_count": token_count, "redacted": 0,
+            "source_kind": source_kind, "trusted": trusted,
+        },
+    )  # fmt: skip
+    tx.append(
+        SessionMessage(
+            content_artifact_id=content.artifact_id,
+            content_hash=content.artifact_id,
+            message_id=message_id,
+            role=role,
+            session_id=context.model_session_id or "",
+            source_kind=source_kind.value,
+            token_count=token_count,
+            trusted=trusted,
+        ),
+        context,
+    )
+
+
+def start(tx: Tx, run: QueuedRun, *, epoch: int) -> int:
+    """Reserve what the order chose: the run is running and its session ACTIVE; return the attempt's number.
+
+    Raises:
+        IntegrityBroken: the rows say otherwise than the index; the batch fails and the index is read again.
+
+    Source:
+        session.state.active_iff_one_running, scheduler.events.on_every_step (01 §4–5).
+    """
+    attempt = run.attempt + 1
+    now_us = tx.now_us
+    started = tx.run("job_started", {"job_id": run.job_id, "attempt": attempt, "now_us": now_us, "epoch": epoch})
+    active = tx.run(
+        "session_started", {"session_id": run.session_id, "state": SessionState.ACTIVE, "now_us": now_us}
+    )
+    if started != 1 or active != 1:
+        raise IntegrityBroken(subject="queue", job_id=run.job_id, reason="index_differs")
+    waited_us = max(0, now_us - max(run.created_at_us, run.not_before_us))
+    tx.append(
+        SchedulerDispatch(
+            attempt=attempt,
+            job_id=run.job_id,
+            lane=run.lane,
+            queue_wait_ms=waited_us // US_PER_MS,
+            session_id=run.session_id,
+            session_state_after=STARTED,
+        ),
+        Context(
+            job_id=run.job_id,
+            model_id=run.key.model_id,
+            model_session_id=run.session_id,
+            mt_id=run.mt_id,
+            trace_id=run.trace_id,
+            wp_id=run.wp_id,
+        ),
+    )
+    return attempt
+
+
+def require_one(changed: int, session_id: str) -> None:
+    """Fail the unit if a conditional update found another prior state.
+
+    Raises:
+        StateConflict: the row was not as it was read.
+    """
+    if changed != 1:
+        raise StateConflict(session_id=session_id, reason="state_moved")
+
+
+def require_id(kind: str, text: str) -> str:
+    """Return `text` if it is an id.
+
+    Raises:
+        NotFound: it cannot be the id of anything.
+    """
+    if not is_uuid(text):
+        raise NotFound(kind=kind, id=text)
+    return text
+
+
+def _text(column: object) -> str | None:
+    return None if column is None else str(column)
+
+
+def _int(column: object) -> int:
+    assert isinstance(column, int), "the column is a STRICT INTEGER"
+    return column

@@ -1,0 +1,242 @@
+"""Sessions: create, pause, resume, complete and cancel; each function is one unit of work.
+
+No caller sets a state: the flags that a caller may set and the jobs decide it, through `kernel.session.derive`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from handshake.kernel.catalogue import EndStatus, SessionCompleted, SessionCreated, SessionStateChange
+from handshake.kernel.errors import RateLimited, StateConflict
+from handshake.kernel.event import Actor, Context
+from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
+from handshake.kernel.job import Backend, RunTicket
+from handshake.kernel.lane import Lane
+from handshake.kernel.queue import RunQueue
+from handshake.kernel.session import (
+    Ending,
+    ExecutionMode,
+    Facts,
+    MemoryPolicy,
+    ParameterClass,
+    Session,
+    SessionState,
+    derive,
+    may_dispatch,
+    require_completable,
+    require_open,
+)
+from handshake.kernel.units import US_PER_MS
+from handshake.operations import records
+from handshake.operations.cancelling import cancel_run
+from handshake.operations.runs import require_one
+from handshake.ports.store import Tx
+
+
+class NewSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a caller decides of a new root session; depth, state and backend are the runtime's."""
+
+    session_id: SessionId
+    model_id: ModelId
+    provider_id: ProviderId
+    backend: Backend
+    role: str
+    memory_policy: MemoryPolicy
+    lane: Lane = Lane.PRIMARY
+    wp_id: str | None = None
+    mt_id: str | None = None
+    work_profile_id: str | None = None
+    execution_mode: ExecutionMode = ExecutionMode.MULTI_MODEL_PARALLEL
+    parameter_class: ParameterClass = ParameterClass.UNKNOWN
+    title: str | None = None
+
+
+class Cancelled(msgspec.Struct, frozen=True, gc=False):
+    """What cancelling a session stopped; `tickets` are attempts whose connections have to be closed."""
+
+    session: Session
+    job_ids: tuple[str, ...]
+    tickets: tuple[RunTicket, ...]
+
+
+def create(tx: Tx, new: NewSession, *, max_open: int) -> Session:
+    """Create a root session.
+
+    Raises:
+        StateConflict: a session of this id exists, whatever the other fields say.
+        RateLimited: the workspace has its most open sessions.
+
+    Source:
+        session.create.existing_id_is_refused (INV-SESS-001).
+    """
+    if tx.row("session_get", {"session_id": new.session_id}) is not None:
+        raise StateConflict(session_id=new.session_id, reason="session_exists")
+    count = tx.row("session_open_count")
+    if count is not None and int(count[0] or 0) >= max_open:
+        raise RateLimited(reason="open_sessions", limit=max_open)
+    facts = Facts(Ending.OPEN, running=0, waiting=0, blockers=0, paused=False, dispatched=False)
+    session = Session(
+        **msgspec.structs.asdict(new),
+        **msgspec.structs.asdict(facts),
+        state=derive(facts),
+        parent_session_id=None,
+        root_session_id=new.session_id,
+        spawn_depth=0,
+        next_seq=1,
+        next_turn_seq=1,
+        thread_bytes=0,
+        total_tokens=0,
+        last_error=None,
+        created_at_us=tx.now_us,
+        updated_at_us=tx.now_us,
+        ended_at_us=None,
+    )
+    tx.run("session_insert", msgspec.structs.asdict(session))
+    tx.append(
+        SessionCreated(
+            backend=session.backend,
+            memory_policy=session.memory_policy,
+            model_id=session.model_id,
+            mt_id=session.mt_id,
+            role=session.role,
+            session_id=session.session_id,
+            spawn_depth=0,
+            wp_id=session.wp_id,
+        ),
+        about(session, Actor.HUMAN),
+    )
+    return session
+
+
+def pause(tx: Tx, queue: RunQueue, session_id: SessionId, *, actor: Actor = Actor.HUMAN) -> Session:
+    """Let nothing more of the session start; what runs goes on. Pausing twice is the same.
+
+    Raises:
+        InvalidTransition: the session has ended.
+
+    Source:
+        session.pause.keeps_queue (01 §2).
+    """
+    session = records.session(tx, session_id)
+    require_open(session)
+    if session.paused:
+        return session
+    after = _move(tx, session, msgspec.structs.replace(session, paused=True), reason="pause_requested", actor=actor)
+    queue.hold(session_id)
+    return after
+
+
+def resume(tx: Tx, queue: RunQueue, session_id: SessionId, *, actor: Actor = Actor.HUMAN) -> Session:
+    """Lift a pause; queued runs start in their old order. Resuming what is not paused is the same.
+
+    Raises:
+        InvalidTransition: the session has ended.
+    """
+    session = records.session(tx, session_id)
+    require_open(session)
+    if not session.paused:
+        return session
+    after = _move(tx, session, msgspec.structs.replace(session, paused=False), reason="resume_requested", actor=actor)
+    if may_dispatch(_facts(msgspec.structs.replace(after, running=0))):
+        queue.unhold(session_id)
+    return after
+
+
+def complete(tx: Tx, queue: RunQueue, session_id: SessionId, *, actor: Actor = Actor.HUMAN) -> Session:
+    """End a session that has no open work.
+
+    Raises:
+        InvalidTransition: it has ended already.
+        StateConflict: a turn is open.
+    """
+    session = records.session(tx, session_id)
+    open_jobs = len(tx.rows("job_open_of_session", {"session_id": session_id}))
+    require_completable(session, open_jobs=open_jobs)
+    return _end(tx, queue, session, Ending.COMPLETED, reason="completed_by_operator", actor=actor)
+
+
+def cancel(tx: Tx, queue: RunQueue, session_id: SessionId, *, reason: str, by: str, actor: Actor) -> Cancelled:
+    """End a session and everything of it that is queued, running or waiting, in order of acceptance.
+
+    Raises:
+        InvalidTransition: it is COMPLETED or FAILED. Cancelling twice is the same.
+
+    Source:
+        scheduler.cancel.is_deterministic (01 §6).
+    """
+    session = records.session(tx, session_id)
+    if session.state is SessionState.CANCELLED:
+        return Cancelled(session, (), ())
+    require_open(session)
+    job_ids = [str(row[0]) for row in tx.rows("job_open_of_session", {"session_id": session_id})]
+    results = [cancel_run(tx, queue, records.job(tx, JobId(job_id)), reason=reason, by=by) for job_id in job_ids]
+    tickets = tuple(result.ticket for result in results if result.ticket is not None)
+    ended = _end(
+        tx, queue, records.session(tx, session_id), Ending.CANCELLED, reason=reason, actor=actor
+    )
+    return Cancelled(ended, tuple(job_ids), tickets)
+
+
+def about(session: Session, actor: Actor) -> Context:
+    """Return the context of an event about a session."""
+    return Context(
+        actor=actor,
+        model_id=session.model_id,
+        model_session_id=session.session_id,
+        mt_id=session.mt_id,
+        wp_id=session.wp_id,
+    )
+
+
+def _facts(session: Session) -> Facts:
+    return Facts(
+        session.ending, session.running, session.waiting, session.blockers, session.paused, session.dispatched
+    )
+
+
+def _move(tx: Tx, before: Session, after: Session, *, reason: str, actor: Actor) -> Session:
+    """Store changed facts with the state that follows from them, and the event that tells it."""
+    after = msgspec.structs.replace(after, state=derive(_facts(after)), updated_at_us=tx.now_us)
+    changed = tx.run(
+        "session_move",
+        {
+            "session_id": before.session_id,
+            "before": before.state,
+            "ending": after.ending,
+            "running": after.running,
+            "waiting": after.waiting,
+            "blockers": after.blockers,
+            "paused": after.paused,
+            "state": after.state,
+            "now_us": tx.now_us,
+        },
+    )
+    require_one(changed, before.session_id)
+    tx.append(
+        SessionStateChange(
+            from_state=before.state, reason=reason, session_id=before.session_id, to_state=after.state
+        ),
+        about(before, actor),
+    )
+    return after
+
+
+def _end(tx: Tx, queue: RunQueue, session: Session, ending: Ending, *, reason: str, actor: Actor) -> Session:
+    after = _move(tx, session, msgspec.structs.replace(session, ending=ending), reason=reason, actor=actor)
+    after = msgspec.structs.replace(after, ended_at_us=tx.now_us)
+    tx.append(
+        SessionCompleted(
+            duration_ms=(tx.now_us - session.created_at_us) // US_PER_MS,
+            messages_count=session.next_seq - 1,
+            session_id=session.session_id,
+            status=EndStatus(after.state.value),
+            total_cost_usd="0.000000" if session.backend is Backend.LOCAL else None,
+            total_tokens=session.total_tokens,
+        ),
+        about(session, actor),
+    )
+    tx.run("pass_tree_forget", {"tree": session.session_id})
+    queue.forget_tree(session.session_id)
+    queue.unhold(session.session_id)
+    return after

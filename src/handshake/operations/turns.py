@@ -1,0 +1,278 @@
+"""Turns: carry out one dispatched attempt: read the thread, call the model through the gate, record the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+import msgspec
+
+from handshake.gate.egress import CallLimits, Egress, Finished, ModelFault, TextPiece, ThreadMessage
+from handshake.kernel.errors import (
+    HandshakeError,
+    IntegrityBroken,
+    ProviderFailed,
+    ProviderTimeout,
+    StoreFailed,
+    TooLarge,
+)
+from handshake.kernel.ids import ArtifactId, MessageId
+from handshake.kernel.job import JobState, RunTicket
+from handshake.kernel.message import MessageRole
+from handshake.kernel.queue import RunQueue
+from handshake.kernel.retry import Fault, as_span_us
+from handshake.kernel.settings import MAX_REQUEST_BYTES, OFF_LOOP_BYTES, OUTCOME_RETRIES, OUTCOME_RETRY_MS, CallSettings
+from handshake.kernel.units import US_PER_MS
+from handshake.kernel.usage import TokenUsage
+from handshake.operations import outcomes
+from handshake.operations.feed import Feeds, Over, Retrying, Started, Text
+from handshake.operations.outcomes import Answer, Ended, Failure, Timing
+from handshake.operations.records import NewIds
+from handshake.ports.clock import Clock
+from handshake.ports.store import Content, Reader, Store, Unit
+
+_TEXT = "text/plain; charset=utf-8"
+_BODY = "application/octet-stream"
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+
+
+class Attempt(msgspec.Struct, gc=False, eq=False):
+    """One attempt in progress, shared by the dispatcher, which may cancel it, and the turn, which carries it out."""
+
+    ticket: RunTicket
+    cancelled: bool = False
+    calling: bool = False
+    """Whether the task may be cut now: what records an outcome must not be."""
+
+
+class _Request(msgspec.Struct, frozen=True, gc=False):
+    """What an attempt needs to know before it calls."""
+
+    thread: list[ThreadMessage]
+    timeout_ms: int
+    max_output_tokens: int | None
+
+
+class _Progress:
+    """What an attempt has seen so far."""
+
+    __slots__ = ("first_us", "parts", "prompt_hash", "start_us")
+
+    def __init__(self, start_us: int) -> None:
+        self.start_us = start_us
+        self.first_us: int | None = None
+        self.parts: list[str] = []
+        self.prompt_hash = EMPTY_SHA256
+
+
+class Turns:
+    """Carries out attempts; one object per runtime."""
+
+    def __init__(
+        self,
+        store: Store,
+        queue: RunQueue,
+        egress: Egress,
+        feeds: Feeds,
+        clock: Clock,
+        new_id: NewIds,
+        calls: CallSettings,
+        epoch: int,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._egress = egress
+        self._feeds = feeds
+        self._clock = clock
+        self._new_id = new_id
+        self._calls = calls
+        self._epoch = epoch
+        self.stopping = False
+        """Set when the runtime stops: an attempt that is cut is handed back to the queue."""
+
+    async def perform(self, attempt: Attempt) -> None:
+        """Carry out one attempt to its recorded outcome; cancelling this task while it calls cuts the call first.
+
+        Source:
+            scheduler.cancel.is_prompt, recorder.atomic.
+        """
+        ticket = attempt.ticket
+        seen = _Progress(self._clock.monotonic_us())
+        if attempt.cancelled:
+            await self._cut(ticket, seen)
+            return
+        self._feeds.push(ticket.job_id, Started(ticket.attempt))
+        try:
+            attempt.calling = True
+            try:
+                finished = await self._call(ticket, seen)
+            finally:
+                attempt.calling = False
+        except asyncio.CancelledError:
+            await self._cut(ticket, seen)
+            return
+        except ModelFault as broken:
+            ended = await self._fail(ticket, seen, _error_of(ticket, broken.fault), broken.fault, broken.body)
+        except HandshakeError as refused:
+            ended = await self._fail(ticket, seen, refused, None, b"")
+        else:
+            ended = await self._finish(ticket, seen, finished)
+        self._tell(ticket, ended)
+
+    async def _call(self, ticket: RunTicket, seen: _Progress) -> Finished:
+        request = await self._request(ticket)
+        body = self._egress.render(ticket, request.thread, max_output_tokens=request.max_output_tokens)
+        if len(body) > MAX_REQUEST_BYTES:
+            raise TooLarge(field="request", limit_bytes=MAX_REQUEST_BYTES, given_bytes=len(body))
+        seen.prompt_hash = hashlib.sha256(body).hexdigest()
+        calls = self._calls
+        limits = CallLimits(
+            first_byte_ms=min(calls.first_byte_ms, request.timeout_ms),
+            idle_ms=min(calls.idle_ms, request.timeout_ms),
+            total_ms=request.timeout_ms,
+            max_response_bytes=calls.max_response_bytes,
+        )
+        finished: Finished | None = None
+        stream = self._egress.answer(ticket, body, limits)
+        try:
+            async for piece in stream:
+                if isinstance(piece, TextPiece):
+                    if seen.first_us is None:
+                        seen.first_us = self._clock.monotonic_us()
+                    seen.parts.append(piece.text)
+                    self._feeds.push(ticket.job_id, Text(piece.text))
+                else:
+                    finished = piece
+        finally:
+            await stream.aclose()
+        if finished is None:
+            raise IntegrityBroken(subject="provider_adapter", reason="no_end")
+        return finished
+
+    async def _request(self, ticket: RunTicket) -> _Request:
+        def load(reader: Reader) -> _Request:
+            return _load_request(reader, ticket)
+
+        def size(reader: Reader) -> int:
+            row = reader.row("session_thread_bytes", {"session_id": ticket.session_id})
+            return int(row[0] or 0) if row else 0
+
+        if self._store.read_now(size) <= OFF_LOOP_BYTES:
+            return self._store.read_now(load)
+        return await self._store.read(load)
+
+    async def _finish(self, ticket: RunTicket, seen: _Progress, finished: Finished) -> Ended:
+        content = await self._content(seen)
+        answer = Answer(
+            message_id=MessageId(self._new_id()),
+            content=content,
+            prompt_hash=seen.prompt_hash,
+            finish_reason=finished.finish_reason,
+            usage=_plausible(finished.usage),
+            timing=self._timing(seen),
+        )
+        return await self._record(lambda tx: outcomes.finish(tx, self._queue, ticket, answer, epoch=self._epoch))
+
+    async def _fail(
+        self, ticket: RunTicket, seen: _Progress, error: HandshakeError, fault: Fault | None, body: bytes
+    ) -> Ended:
+        consumed = bool(seen.parts)
+        if fault is not None and consumed:
+            fault = msgspec.structs.replace(fault, consumed=True)
+        failure = Failure(
+            error=error,
+            fault=fault,
+            prompt_hash=seen.prompt_hash,
+            partial=await self._content(seen) if consumed else None,
+            provider_body=await self._store.prepare(body, _BODY) if body else None,
+            timing=self._timing(seen),
+        )
+        ended = await self._record(lambda tx: outcomes.fail(tx, self._queue, ticket, failure, epoch=self._epoch))
+        if ended.retry_ms is not None and fault is not None:
+            self._feeds.push(ticket.job_id, Retrying(ticket.attempt, fault.kind.value, ended.retry_ms))
+        return ended
+
+    async def _cut(self, ticket: RunTicket, seen: _Progress) -> None:
+        """Record that the call was cut and its connection is closed: by a cancel, or because the runtime stops."""
+        partial = await self._content(seen) if seen.parts else None
+        if self.stopping:
+            unit: Unit[Ended] = lambda tx: outcomes.hand_back(  # noqa: E731
+                tx, self._queue, ticket, partial, epoch=self._epoch
+            )
+        else:
+            unit = lambda tx: outcomes.release(tx, self._queue, ticket, partial)  # noqa: E731
+        self._tell(ticket, await self._record(unit))
+
+    async def _record(self, unit: Unit[Ended]) -> Ended:
+        """Store an outcome, again and again while the store fails: what happened must not be forgotten.
+
+        Source:
+            recovery.outcome.never_lost (design §3).
+        """
+        for tried in range(OUTCOME_RETRIES):
+            try:
+                return await self._store.write(unit, outcome=True)
+            except StoreFailed as failure:
+                if failure.context.get("reason") == "closed":
+                    raise
+                await self._clock.sleep_us(as_span_us(OUTCOME_RETRY_MS << min(tried, 6)))
+        return await self._store.write(unit, outcome=True)
+
+    async def _content(self, seen: _Progress) -> Content:
+        return await self._store.prepare("".join(seen.parts).encode(), _TEXT)
+
+    def _timing(self, seen: _Progress) -> Timing:
+        first = None if seen.first_us is None else (seen.first_us - seen.start_us) // US_PER_MS
+        return Timing((self._clock.monotonic_us() - seen.start_us) // US_PER_MS, first)
+
+    def _tell(self, ticket: RunTicket, ended: Ended) -> None:
+        if ended.state is not JobState.QUEUED:
+            self._feeds.push(ticket.job_id, Over(ended.state))
+
+
+def _load_request(reader: Reader, ticket: RunTicket) -> _Request:
+    """Return the thread as the run's request holds it: its own turn, and earlier turns that were answered.
+
+    A turn that failed or was cancelled has no answer; left in, it would make two user messages in a row, which
+    many chat templates refuse.
+
+    Source:
+        message.thread.rebuilds_same_bytes, scheduler.session.head_only (01 §3, §5).
+    """
+    job = reader.row("job_request", {"job_id": ticket.job_id})
+    assert job is not None, "jobs are never deleted"
+    turn_seq, timeout_ms, max_output_tokens = job
+    rows = reader.rows("message_thread", {"session_id": ticket.session_id, "turn_seq": turn_seq})
+    answered = {row[0] for row in rows if row[1] == MessageRole.ASSISTANT}
+    thread = [
+        ThreadMessage(MessageRole(str(role)), _text_of(reader, str(artifact_id)))
+        for seq, role, artifact_id in rows
+        if seq == turn_seq or seq in answered
+    ]
+    assert isinstance(timeout_ms, int), "the column is a STRICT INTEGER"
+    return _Request(thread, timeout_ms, max_output_tokens if isinstance(max_output_tokens, int) else None)
+
+
+def _text_of(reader: Reader, artifact_id: str) -> str:
+    data = reader.artifact(ArtifactId(artifact_id))
+    if data is None:
+        raise IntegrityBroken(subject="artifact", artifact_id=artifact_id, reason="missing")
+    return data.decode()
+
+
+def _error_of(ticket: RunTicket, fault: Fault) -> HandshakeError:
+    kind = ProviderTimeout if fault.is_timeout else ProviderFailed
+    return kind(
+        job_id=ticket.job_id, provider_id=ticket.provider_id, fault=fault.kind.value, status=fault.status
+    )
+
+
+def _plausible(usage: TokenUsage | None) -> TokenUsage | None:
+    """Return the usage with impossible figures as unknown: a provider's number is not believed blindly."""
+    if usage is None:
+        return None
+
+    def figure(value: int | None) -> int | None:
+        return value if value is not None and 0 <= value <= 2**53 - 1 else None
+
+    return TokenUsage(figure(usage.prompt_tokens), figure(usage.completion_tokens), figure(usage.total_tokens))

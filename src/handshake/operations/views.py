@@ -1,0 +1,208 @@
+"""Views: what people and programs read of a workspace; each function is one query over one consistent state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from handshake.kernel.errors import InvalidRequest
+from handshake.kernel.ids import ArtifactId, JobId, SessionId
+from handshake.kernel.job import Job, JobState
+from handshake.kernel.lane import Lane
+from handshake.kernel.limit import Limits, SlotKey, Usage
+from handshake.kernel.message import Message
+from handshake.kernel.session import Ending, Facts, Session, SessionState
+from handshake.kernel.settings import DEFAULT_PAGE_ITEMS, MAX_PAGE_ITEMS
+from handshake.kernel.waiting import SENTENCES, WaitFacts, WaitReason, reason
+from handshake.operations import records
+from handshake.ports.store import Reader
+
+
+class MessageView(msgspec.Struct, frozen=True):
+    """A message with its text, which is read from its artifact and checked against its hash."""
+
+    message: Message
+    text: str
+
+
+class QueueItem(msgspec.Struct, frozen=True):
+    """A waiting run and why it waits; times in microseconds."""
+
+    job_id: str
+    session_id: str
+    lane: Lane
+    priority: int
+    provider_id: str
+    model_id: str
+    attempt: int
+    waited_us: int
+    wait_reason: WaitReason
+    sentence: str
+
+
+class QueueView(msgspec.Struct, frozen=True):
+    """The queue at one moment: how many wait and run, and the first of those that wait in order of acceptance."""
+
+    queued: int
+    running: int
+    items: list[QueueItem]
+
+
+class WorkspaceView(msgspec.Struct, frozen=True):
+    """A workspace in numbers."""
+
+    workspace_id: str
+    created_at_us: int
+    runtime_epoch: int
+    sessions: dict[str, int]
+    jobs: dict[str, int]
+    events: int
+
+
+class JobArtifact(msgspec.Struct, frozen=True):
+    """An artifact that an attempt left."""
+
+    attempt: int
+    kind: str
+    artifact_id: ArtifactId
+
+
+def page_limit(limit: int | None) -> int:
+    """Return how many items a page holds.
+
+    Raises:
+        InvalidRequest: not between 1 and `MAX_PAGE_ITEMS`.
+    """
+    if limit is None:
+        return DEFAULT_PAGE_ITEMS
+    if not 1 <= limit <= MAX_PAGE_ITEMS:
+        raise InvalidRequest(field="limit", reason="out_of_range", low=1, high=MAX_PAGE_ITEMS)
+    return limit
+
+
+def sessions(
+    reader: Reader,
+    *,
+    after: str = "",
+    limit: int | None = None,
+    state: SessionState | None = None,
+    role: str | None = None,
+    wp_id: str | None = None,
+) -> list[Session]:
+    """Return sessions in order of creation, after the session id `after`."""
+    rows = reader.rows(
+        "session_page", {"after": after, "limit": page_limit(limit), "state": state, "role": role, "wp_id": wp_id}
+    )
+    return [records.record(Session, row) for row in rows]
+
+
+def messages(reader: Reader, session_id: SessionId, *, after: int = 0, limit: int | None = None) -> list[MessageView]:
+    """Return a session's thread with texts, after the number `after`.
+
+    Raises:
+        NotFound: no such session.
+        IntegrityBroken: a stored text does not have its hash.
+    """
+    records.session(reader, session_id)
+    rows = reader.rows("message_page", {"session_id": session_id, "after": after, "limit": page_limit(limit)})
+    found = [records.record(Message, row) for row in rows]
+    return [MessageView(one, text_of(reader, one.content_artifact_id)) for one in found]
+
+
+def text_of(reader: Reader, artifact_id: ArtifactId) -> str:
+    """Return an artifact as text; bytes that are none are shown as replacement characters."""
+    data = reader.artifact(artifact_id)
+    return "" if data is None else data.decode("utf-8", errors="replace")
+
+
+def jobs(
+    reader: Reader,
+    *,
+    after: int = 0,
+    limit: int | None = None,
+    session_id: SessionId | None = None,
+    state: JobState | None = None,
+) -> list[Job]:
+    """Return jobs, ended ones too, in order of acceptance, after the acceptance number `after`.
+
+    Source:
+        scheduler.jobs.history_visible.
+    """
+    rows = reader.rows(
+        "job_page", {"after": after, "limit": page_limit(limit), "session_id": session_id, "state": state}
+    )
+    return [records.record(Job, row) for row in rows]
+
+
+def job_artifacts(reader: Reader, job_id: JobId) -> list[JobArtifact]:
+    """Return what the attempts of a job left besides its answer.
+
+    Raises:
+        NotFound: no such job.
+    """
+    records.job(reader, job_id)
+    rows: list[Any] = reader.rows("job_artifact_page", {"job_id": job_id, "limit": MAX_PAGE_ITEMS})
+    return [JobArtifact(attempt, kind, ArtifactId(artifact_id)) for attempt, kind, artifact_id, _ in rows]
+
+
+def queue(
+    reader: Reader, limits: Limits, *, dispatching: bool, now_us: int, after: int = 0, limit: int | None = None
+) -> QueueView:
+    """Return the queue with the reason why each run waits.
+
+    Source:
+        scheduler.queue.shows_reason.
+    """
+    usage = _usage(reader)
+    rows = reader.rows("job_queue_page", {"after": after, "limit": page_limit(limit)})
+    items = []
+    for row in rows:
+        run = records.queued_run(row)
+        facts = WaitFacts(
+            _facts(reader, run.session_id),
+            _head(reader, run.session_id) == run.job_id,
+            run.not_before_us,
+            run.lane,
+            run.key,
+        )
+        why = reason(facts, usage=usage, limits=limits, dispatching=dispatching, now_us=now_us)
+        items.append(
+            QueueItem(
+                run.job_id, run.session_id, run.lane, run.priority, run.key.provider_id, run.key.model_id,
+                run.attempt, max(0, now_us - run.created_at_us), why, SENTENCES[why],
+            )  # fmt: skip
+        )
+    count = reader.row("job_queued_count")
+    return QueueView(int(count[0] or 0) if count else 0, usage.total, items)
+
+
+def workspace(reader: Reader) -> WorkspaceView:
+    """Return a workspace in numbers."""
+    row: Any = reader.row("workspace_get")
+    log: Any = reader.row("log_state")
+    by_session: list[Any] = reader.rows("session_by_state_count")
+    by_job: list[Any] = reader.rows("job_by_state_count")
+    return WorkspaceView(row[0], row[1], row[2], dict(by_session), dict(by_job), log[0])
+
+
+def _usage(reader: Reader) -> Usage:
+    usage = Usage()
+    for _, _, lane, provider_id, model_id, group, _, state, holds in reader.rows("job_in_progress"):
+        key = records.slot_key(provider_id, model_id, group)
+        if state == JobState.RUNNING:
+            usage.take_run(records.lane(lane))
+        if holds:
+            usage.take_connection(SlotKey(*key))
+    return usage
+
+
+def _facts(reader: Reader, session_id: SessionId) -> Facts:
+    row: Any = reader.row("session_facts", {"session_id": session_id})
+    ending, running, waiting, blockers, paused, dispatched, _ = row
+    return Facts(Ending(ending), running, waiting, blockers, bool(paused), bool(dispatched))
+
+
+def _head(reader: Reader, session_id: SessionId) -> str | None:
+    row = reader.row("job_head_of_session", {"session_id": session_id})
+    return None if row is None else str(row[0])

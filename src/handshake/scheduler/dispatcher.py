@@ -1,0 +1,240 @@
+"""Dispatcher: chooses runs in the closing unit of every batch, and starts their attempts after its commit.
+
+This is the only place where a `RunTicket` is made, and the table of live attempts here is what the gate asks
+before it opens a call (INV-SCHED-001).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from handshake.kernel.errors import HandshakeError, IntegrityBroken
+from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
+from handshake.kernel.job import JobState, RunTicket
+from handshake.kernel.lane import Lane
+from handshake.kernel.queue import Passes, RunQueue
+from handshake.kernel.units import US_PER_S
+from handshake.operations import records, runs
+from handshake.operations.turns import Attempt
+from handshake.ports.clock import Clock
+from handshake.ports.store import Store, Tx
+
+Perform = Callable[[Attempt], Coroutine[Any, Any, None]]
+
+
+class _Live(msgspec.Struct, gc=False):
+    attempt: Attempt
+    task: asyncio.Task[None]
+
+
+_WAKE_RETRY_US = 1_000_000
+"""Wait before the queue is looked at again after the store failed."""
+
+
+class Dispatcher:
+    """Follows the store: its index of the queue changes with every batch and is read again when one is lost."""
+
+    def __init__(self, queue: RunQueue, clock: Clock, epoch: int) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._epoch = epoch
+        self._fresh: list[RunTicket] = []
+        self._dispatching = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._perform: Perform | None = None
+        self._store: Store | None = None
+        self._live: dict[JobId, _Live] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_us = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # -- the store's side: the writer's thread ----------------------------------------------------------------
+
+    @property
+    def changes(self) -> int:
+        """Grows with every change of the index."""
+        return self._queue.changes
+
+    @changes.setter
+    def changes(self, value: int) -> None:
+        raise AttributeError("the queue counts its changes itself")
+
+    def reload(self, tx: Tx) -> None:
+        """Read queue, slots and passes from the truth."""
+        self._fresh = []
+        queue = self._queue
+        queue.clear()
+        queue.restore(_passes(tx))
+        for row in tx.rows("job_in_progress"):
+            _, session_id, lane, provider_id, model_id, group, _, state, holds = row
+            key = records.slot_key(provider_id, model_id, group)
+            if state == JobState.RUNNING:
+                queue.occupy(SessionId(str(session_id)), Lane(str(lane)), key, connection=bool(holds))
+            else:
+                queue.hold_connection(key)
+        queue.load(
+            (records.queued_run(row) for row in tx.rows("job_queue")),
+            (SessionId(str(row[0])) for row in tx.rows("session_held")),
+        )
+
+    def close_batch(self, tx: Tx) -> None:
+        """Start every run that may start now; the last unit of each batch."""
+        self._fresh = []
+        if not self._dispatching:
+            return
+        while (run := self._queue.take(tx.now_us)) is not None:
+            attempt = runs.start(tx, run, epoch=self._epoch)
+            self._fresh.append(
+                RunTicket(
+                    run.job_id, run.session_id, attempt, ProviderId(run.key.provider_id),
+                    ModelId(run.key.model_id),
+                )  # fmt: skip
+            )
+        if self._fresh:
+            self._check_total(tx)
+        self._store_passes(tx)
+
+    def committed(self) -> None:
+        """Hand the started attempts to the event loop."""
+        fresh, self._fresh = self._fresh, []
+        timer_us = self._queue.next_timer_us()
+        loop = self._loop
+        if loop is not None and (fresh or timer_us is not None):
+            loop.call_soon_threadsafe(self._begin, fresh, timer_us)
+
+    def _check_total(self, tx: Tx) -> None:
+        """Compare the index with the rows before anything starts by it."""
+        row = tx.row("job_running_count")
+        if row is None or row[0] != self._queue.usage.total:
+            raise IntegrityBroken(subject="queue", reason="running_count_differs")
+
+    def _store_passes(self, tx: Tx) -> None:
+        passes = self._queue.drain_dirty()
+        for lane, value in passes.lanes.items():
+            tx.run("pass_lane_put", {"lane": lane, "pass": value})
+        for (lane, tree), value in passes.trees.items():
+            tx.run("pass_tree_put", {"lane": lane, "tree": tree, "pass": value})
+        for (lane, priority), value in passes.virtual.items():
+            tx.run("pass_virtual_put", {"lane": lane, "priority": priority, "pass": value})
+
+    # -- the runtime's side: the event loop -------------------------------------------------------------------
+
+    async def open(self, store: Store, perform: Perform) -> None:
+        """Begin to dispatch: whatever is queued starts without anyone enqueueing again.
+
+        Source:
+            recovery.start.dispatches_queue.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._store = store
+        self._perform = perform
+        self._dispatching = True
+        await store.write(_nothing)
+
+    def is_running(self, ticket: RunTicket) -> bool:
+        """Return whether exactly this attempt was started here and is neither over nor cancelled."""
+        live = self._live.get(ticket.job_id)
+        return live is not None and live.attempt.ticket is ticket and not live.attempt.cancelled
+
+    def cut(self, ticket: RunTicket) -> bool:
+        """Tell an attempt that its run is cancelled; return whether there is one.
+
+        An attempt that is past its call is left alone: its outcome comes late and is discarded.
+        """
+        live = self._live.get(ticket.job_id)
+        if live is None or live.attempt.ticket != ticket or live.attempt.cancelled:
+            return False
+        live.attempt.cancelled = True
+        if live.attempt.calling:
+            live.task.cancel()
+        return True
+
+    async def close(self, drain_us: int, *, before_cut: Callable[[], None]) -> None:
+        """Start nothing more, let what runs finish for `drain_us`, and cut the rest."""
+        self._dispatching = False
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            async with asyncio.timeout(drain_us / US_PER_S):
+                await self._idle.wait()
+        except TimeoutError:
+            before_cut()
+            for live in list(self._live.values()):
+                self.cut(live.attempt.ticket)
+            await self._idle.wait()
+        self._loop = None
+
+    @property
+    def live_count(self) -> int:
+        """How many attempts are in progress."""
+        return len(self._live)
+
+    def _begin(self, fresh: list[RunTicket], timer_us: int | None) -> None:
+        for ticket in fresh:
+            attempt = Attempt(ticket)
+            task = asyncio.get_running_loop().create_task(self._attempt(attempt))
+            self._live[ticket.job_id] = _Live(attempt, task)
+        if self._live:
+            self._idle.clear()
+        if timer_us is not None:
+            self._arm(timer_us)
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        assert self._perform is not None, "open() came first"
+        job_id = attempt.ticket.job_id
+        try:
+            await self._perform(attempt)
+        finally:
+            live = self._live.get(job_id)
+            if live is not None and live.attempt is attempt:
+                del self._live[job_id]
+            if not self._live:
+                self._idle.set()
+
+    def _arm(self, at_us: int) -> None:
+        """Wake the dispatcher when the first backoff ends."""
+        loop = self._loop
+        if loop is None or (self._timer is not None and self._timer_at_us <= at_us and not self._timer.cancelled()):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at_us = at_us
+        delay_us = max(0, at_us - self._clock.now_us())
+        self._timer = loop.call_later(delay_us / US_PER_S, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._waking = asyncio.get_running_loop().create_task(self._look())
+
+    async def _look(self) -> None:
+        if self._store is None or not self._dispatching:
+            return
+        try:
+            await self._store.write(_nothing)
+        except HandshakeError:  # nothing is lost: the queue is looked at again
+            self._arm(self._clock.now_us() + _WAKE_RETRY_US)
+
+
+def _nothing(tx: Tx) -> None:
+    """Make a batch of nothing, so that its closing unit runs."""
+
+
+def _passes(tx: Tx) -> Passes:
+    return Passes(
+        lanes={Lane(str(lane)): _number(value) for lane, value in tx.rows("pass_lanes")},
+        trees={(Lane(str(lane)), str(tree)): _number(value) for lane, tree, value in tx.rows("pass_trees")},
+        virtual={
+            (Lane(str(lane)), _number(priority)): _number(value)
+            for lane, priority, value in tx.rows("pass_virtual")
+        },
+    )
+
+
+def _number(column: object) -> int:
+    assert isinstance(column, int), "the column is a STRICT INTEGER"
+    return column

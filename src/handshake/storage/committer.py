@@ -1,0 +1,153 @@
+"""Committer: group commit. Many units share one SQLite transaction, each in a savepoint of its own.
+
+After any failure of the store the whole batch is taken as gone: SQLite rolls the outer transaction back on a
+full disk. Then every unit runs alone once, and one that fails again is refused with HSK-507-STORE.
+
+Source:
+    recovery.batch.rollback_is_whole, recorder.disk_full.fails_whole (design §3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import apsw
+import msgspec
+
+from handshake.kernel.units import US_PER_S, Microseconds
+from handshake.ports.clock import Clock
+from handshake.ports.store import Follower, Tx, Unit
+from handshake.storage.event_log import EventLog, LogState
+from handshake.storage.failures import coded, is_storage
+from handshake.storage.transaction import SqliteTx
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of a unit: its value, or its failure."""
+
+    value: Any = None
+    failure: BaseException | None = None
+
+
+class _BatchGone(Exception):
+    """The transaction failed as a whole."""
+
+
+class _NoFollower:
+    """Stands where nobody follows."""
+
+    changes = 0
+
+    def reload(self, tx: Tx) -> None:
+        """Nothing to read."""
+
+    def close_batch(self, tx: Tx) -> None:
+        """Nothing to add."""
+
+    def committed(self) -> None:
+        """Nothing to note."""
+
+
+def rfc3339(moment_us: int) -> str:
+    """Return a moment as RFC 3339 in UTC with six decimal places."""
+    whole = datetime.fromtimestamp(moment_us // US_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{whole}.{moment_us % US_PER_S:06d}Z"
+
+
+class Committer:
+    """Runs batches of units on one connection; synchronous, used by one thread at a time."""
+
+    def __init__(self, db: apsw.Connection, tx: SqliteTx, log: EventLog, clock: Clock) -> None:
+        self._db = db
+        self._tx = tx
+        self._log = log
+        self._clock = clock
+        self._follower: Follower = _NoFollower()
+        self._in_doubt = False
+        self.batches = 0
+
+    def follow(self, follower: Follower) -> None:
+        """Let `follower` take part from the next batch on; it reads the truth first."""
+        self._follower = follower
+        self._in_doubt = True
+
+    def commit(self, units: Sequence[Unit[Any]]) -> list[Outcome]:
+        """Run the units and return their outcomes, which are durable; never raises for a failing unit."""
+        try:
+            return self._together(units)
+        except _BatchGone as gone:
+            if len(units) == 1:
+                return [Outcome(failure=coded(gone.__cause__ or gone))]
+        return [self._alone(unit) for unit in units]
+
+    def sign_checkpoint(self) -> None:
+        """Sign what is not signed yet, in a transaction of its own."""
+        self._together([], sign_now=True)
+
+    def _alone(self, unit: Unit[Any]) -> Outcome:
+        try:
+            return self._together([unit])[0]
+        except _BatchGone as gone:
+            return Outcome(failure=coded(gone.__cause__ or gone))
+
+    def _together(self, units: Sequence[Unit[Any]], *, sign_now: bool = False) -> list[Outcome]:
+        db = self._db
+        now_us = self._clock.now_us()
+        try:
+            db.execute("BEGIN IMMEDIATE").close()
+            self._tx.begin(now_us, rfc3339(now_us))
+            if self._in_doubt:
+                self._log.open(db)
+                self._follower.reload(self._tx)
+            outcomes = [self._one(unit) for unit in units]
+            closing = self._one(self._follower.close_batch)
+            if closing.failure is not None:
+                raise _BatchGone from closing.failure
+            state, signed = self._finish_log(now_us, sign_now=sign_now)
+            db.execute("COMMIT").close()
+        except (apsw.Error, OSError, _BatchGone) as failure:
+            self._in_doubt = True
+            self._roll_back()
+            if isinstance(failure, _BatchGone):
+                raise
+            raise _BatchGone from failure
+        self._in_doubt = False
+        self.batches += 1
+        self._log.settle(state, signed)
+        self._follower.committed()
+        return outcomes
+
+    def _one(self, unit: Callable[[Tx], Any]) -> Outcome:
+        db, tx = self._db, self._tx
+        events, changes = len(tx.sealed), self._follower.changes
+        db.execute("SAVEPOINT unit").close()
+        try:
+            value = unit(tx)
+        except BaseException as failure:
+            if is_storage(failure) or not db.in_transaction:
+                raise _BatchGone from failure
+            del tx.sealed[events:]
+            db.execute("ROLLBACK TO unit").close()
+            db.execute("RELEASE unit").close()
+            if self._follower.changes != changes:
+                self._follower.reload(tx)
+            return Outcome(failure=coded(failure) if isinstance(failure, apsw.Error) else failure)
+        db.execute("RELEASE unit").close()
+        return Outcome(value=value)
+
+    def _finish_log(self, now_us: Microseconds, *, sign_now: bool) -> tuple[LogState, tuple[int, int] | None]:
+        log, db = self._log, self._db
+        state = log.extend(db, self._tx.sealed, now_us) if self._tx.sealed else log.state
+        if not (log.checkpoint_due(state, now_us) or (sign_now and log.has_unsigned(state))):
+            return state, None
+        state, covered = log.sign(db, state, now_us, self._tx.timestamp)
+        return state, (covered, now_us)
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            try:
+                self._db.execute("ROLLBACK").close()
+            except apsw.Error:  # SQLite rolls back by itself when it cannot go on; nothing else is left to do
+                return

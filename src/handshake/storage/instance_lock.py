@@ -1,0 +1,116 @@
+"""Instance lock: one runtime per embedded workspace, and the name of the one that holds it.
+
+The operating system frees the lock when its holder dies, so a lock that can be taken proves that every older
+runtime is dead (recovery.second_instance.is_refused, 01 §8).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+
+from handshake.kernel.errors import StateConflict, StoreFailed
+
+MAX_HOLDER_BYTES = 1_024
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "ncpfs"}
+)
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds a workspace."""
+
+    pid: int
+    started_at: str
+    program: str
+
+
+class InstanceLock:
+    """An exclusive lock on a workspace, held until `release` or the end of the process."""
+
+    def __init__(self, path: Path, holder: Holder) -> None:
+        """Take the lock at once.
+
+        Raises:
+            StateConflict: another runtime holds it; the error names it.
+        """
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as taken:
+            known = read_holder(path)
+            os.close(self._fd)
+            raise StateConflict(
+                reason="workspace_in_use",
+                holder_pid=known.pid if known else None,
+                holder_started_at=known.started_at if known else None,
+                holder_program=known.program if known else None,
+                hint="wait for that process or end it; reading commands work beside it",
+            ) from taken
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, msgspec.json.encode(holder), 0)
+
+    def release(self) -> None:
+        """Give the lock back; a second call does nothing."""
+        if self._fd >= 0:
+            os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Return who wrote the lock file last, or None if it says nothing readable."""
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(MAX_HOLDER_BYTES), type=Holder)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a live process holds the lock."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def refuse_network_file_system(folder: Path, mounts: str | None = None) -> None:
+    """Refuse a folder on a network file system, where SQLite's locks do not hold.
+
+    Args:
+        folder: an existing folder.
+        mounts: text in the form of /proc/self/mountinfo; read from there if None.
+
+    Raises:
+        StoreFailed: it is on one.
+    """
+    if mounts is None:
+        try:
+            mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return
+    best, kind = -1, ""
+    place = str(folder.resolve())
+    for line in mounts.splitlines():
+        left, _, right = line.partition(" - ")
+        fields = left.split()
+        if len(fields) < 5 or not right:
+            continue
+        point = fields[4].encode().decode("unicode_escape")
+        inside = place == point or place.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= best:
+            best, kind = len(point), right.split()[0]
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise StoreFailed(reason="network_file_system", file_system=kind, hint="put the workspace on a local disk")

@@ -1,0 +1,123 @@
+"""Schema: opens SQLite as this product needs it, and brings the database to the current schema.
+
+Source:
+    design §3; SQLite before 3.51.3 can corrupt a database when its WAL is reset, and is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from handshake.kernel.errors import IntegrityBroken, StoreFailed
+from handshake.kernel.settings import BUSY_TIMEOUT_MS, PAGE_CACHE_KIB, WAL_AUTOCHECKPOINT_PAGES
+
+OLDEST_ENGINE = (3, 51, 3)
+APPLICATION_ID = 0x48534B31
+"""Marks a database file as Handshake's ("HSK1")."""
+
+_MIGRATIONS = "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, sha256 TEXT NOT NULL) STRICT"
+
+
+def require_engine(version: str) -> None:
+    """Refuse a SQLite library that is too old to be safe.
+
+    Raises:
+        StoreFailed: older than `OLDEST_ENGINE`.
+    """
+    if tuple(int(part) for part in version.split(".")[:3]) < OLDEST_ENGINE:
+        raise StoreFailed(reason="engine_too_old", engine=version)
+
+
+def open_writer(path: Path, *, vfs: str | None = None) -> apsw.Connection:
+    """Return the one connection that writes: WAL, synchronous=FULL, foreign keys on.
+
+    Raises:
+        IntegrityBroken: the file is not a database, or another program's.
+        StoreFailed: it cannot be opened.
+    """
+    require_engine(apsw.sqlite_lib_version())
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    db = apsw.Connection(str(path), flags=flags, vfs=vfs)
+    db.set_busy_timeout(BUSY_TIMEOUT_MS)
+    mark = db.pragma("application_id")
+    if mark not in (0, APPLICATION_ID):
+        db.close()
+        raise IntegrityBroken(subject="database", reason="foreign_application")
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "trusted_schema=OFF",
+        "temp_store=MEMORY",
+        f"cache_size=-{PAGE_CACHE_KIB}",
+        f"wal_autocheckpoint={WAL_AUTOCHECKPOINT_PAGES}",
+    ):
+        db.execute(f"PRAGMA {pragma}").fetchall()
+    return db
+
+
+def open_reader(path: Path, *, vfs: str | None = None) -> apsw.Connection:
+    """Return a connection that can only read; it sees every commit and never stops the writer."""
+    require_engine(apsw.sqlite_lib_version())
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    db.set_busy_timeout(BUSY_TIMEOUT_MS)
+    db.execute("PRAGMA query_only=ON").fetchall()
+    db.execute("PRAGMA trusted_schema=OFF").fetchall()
+    return db
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """Return all migrations as (number, sha256 of the text, text), in order."""
+    folder = files("handshake.storage") / "sql" / "migrations"
+    found = []
+    for file in folder.iterdir():
+        if file.name.endswith(".sql"):
+            text = file.read_text(encoding="utf-8")
+            found.append((int(file.name[:4]), hashlib.sha256(text.encode()).hexdigest(), text))
+    return sorted(found)
+
+
+def migrate(db: apsw.Connection) -> int:
+    """Bring the database to the current schema, in one transaction; return how many steps were taken.
+
+    Raises:
+        IntegrityBroken: the database is newer than this program, or a step it took has another text here.
+    """
+    known = migrations()
+    with db:
+        db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        db.execute(_MIGRATIONS)
+        applied = _applied(db)
+        if any(applied.get(number, digest) != digest for number, digest, _ in known):
+            raise IntegrityBroken(subject="database", reason="migration_text_differs")
+        if set(applied) - {number for number, _, _ in known}:
+            raise IntegrityBroken(subject="database", reason="newer_schema", schema=max(applied))
+        pending = [step for step in known if step[0] not in applied]
+        for number, digest, text in pending:
+            db.execute(text)
+            db.execute("INSERT INTO migration (number, sha256) VALUES (?, ?)", (number, digest))
+    return len(pending)
+
+
+def require_current(db: apsw.Connection) -> None:
+    """Refuse to read a database whose schema is not this program's.
+
+    Raises:
+        IntegrityBroken: never set up, older or newer.
+    """
+    try:
+        applied = _applied(db)
+    except apsw.SQLError as missing:
+        raise IntegrityBroken(subject="database", reason="no_schema") from missing
+    if applied != {number: digest for number, digest, _ in migrations()}:
+        raise IntegrityBroken(subject="database", reason="other_schema", schema=max(applied, default=0))
+
+
+def _applied(db: apsw.Connection) -> dict[int, str]:
+    rows: list[tuple[Any, ...]] = db.execute("SELECT number, sha256 FROM migration").fetchall()
+    return {number: digest for number, digest in rows}  # noqa: C416  (the rows are typed as any tuple)

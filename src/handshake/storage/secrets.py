@@ -1,0 +1,38 @@
+"""Secrets: credentials by reference, read when a call is made and never kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from handshake.kernel.errors import InvalidConfig, Unsupported
+
+MAX_SECRET_BYTES = 64 * 1024
+
+
+def secret(reference: str) -> str:
+    """Return the credential that `reference` (`env:NAME` or `file:PATH`) points at.
+
+    Raises:
+        InvalidConfig: there is nothing there, or it is not one line of text.
+        Unsupported: a reference of another kind.
+    """
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        value = os.environ.get(name)
+    elif kind == "file":
+        value = _from_file(Path(name).expanduser())
+    else:
+        raise Unsupported(reason="credential_kind", kind=kind)
+    if not value or not value.isprintable():
+        raise InvalidConfig(reason="credential_missing", credential=reference)
+    return value
+
+
+def _from_file(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_SECRET_BYTES + 1)
+        return data.decode().strip() if len(data) <= MAX_SECRET_BYTES else None
+    except (OSError, UnicodeDecodeError):
+        return None

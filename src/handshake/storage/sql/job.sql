@@ -1,0 +1,147 @@
+-- Jobs and the scheduler's stored state. Column lists stand in the order of the record's fields.
+
+-- name: job_insert
+INSERT INTO job (
+  job_id, job_kind, session_id, turn_id, turn_seq, trace_id, wp_id, mt_id, state, provider_id, model_id, backend, lane,
+  priority, concurrency_group, fairness_key, attempt, max_retries, retry_backoff, timeout_ms,
+  max_output_tokens, idempotency_key, request_sha256, created_at_us, not_before_us, wait_reason,
+  runtime_epoch, holds_slot, started_at_us, ended_at_us, reason, error_code, error_summary, prompt_hash,
+  answer_message_id, prompt_tokens, completion_tokens, total_tokens
+) VALUES (
+  :job_id, :job_kind, :session_id, :turn_id, :turn_seq, :trace_id, :wp_id, :mt_id, :state, :provider_id, :model_id, :backend,
+  :lane, :priority, :concurrency_group, :fairness_key, :attempt, :max_retries, :retry_backoff, :timeout_ms,
+  :max_output_tokens, :idempotency_key, :request_sha256, :created_at_us, :not_before_us,
+  :wait_reason, :runtime_epoch, :holds_slot, :started_at_us, :ended_at_us, :reason, :error_code,
+  :error_summary, :prompt_hash, :answer_message_id, :prompt_tokens, :completion_tokens, :total_tokens
+) RETURNING enqueue_seq;
+
+-- name: job_last_seq
+SELECT coalesce(max(enqueue_seq), 0) FROM job;
+
+-- name: job_get
+SELECT
+  job_id, enqueue_seq, job_kind, session_id, turn_id, turn_seq, trace_id, wp_id, mt_id, state, provider_id, model_id,
+  backend, lane, priority, concurrency_group, fairness_key, attempt, max_retries, retry_backoff, timeout_ms,
+  max_output_tokens, idempotency_key, request_sha256, created_at_us, not_before_us, wait_reason,
+  runtime_epoch, holds_slot, started_at_us, ended_at_us, reason, error_code, error_summary, prompt_hash,
+  answer_message_id, prompt_tokens, completion_tokens, total_tokens
+FROM job WHERE job_id = :job_id;
+
+-- name: job_answer
+SELECT m.content_artifact_id FROM job AS j
+JOIN message AS m ON m.session_id = j.session_id AND m.message_id = j.answer_message_id
+WHERE j.job_id = :job_id AND m.turn_seq = j.turn_seq;
+
+-- name: job_page
+SELECT
+  job_id, enqueue_seq, job_kind, session_id, turn_id, turn_seq, trace_id, wp_id, mt_id, state, provider_id, model_id,
+  backend, lane, priority, concurrency_group, fairness_key, attempt, max_retries, retry_backoff, timeout_ms,
+  max_output_tokens, idempotency_key, request_sha256, created_at_us, not_before_us, wait_reason,
+  runtime_epoch, holds_slot, started_at_us, ended_at_us, reason, error_code, error_summary, prompt_hash,
+  answer_message_id, prompt_tokens, completion_tokens, total_tokens
+FROM job
+WHERE enqueue_seq > :after AND (:session_id IS NULL OR session_id = :session_id) AND (:state IS NULL OR state = :state)
+ORDER BY enqueue_seq LIMIT :limit;
+
+-- name: job_by_key
+SELECT job_id, request_sha256, turn_id, state FROM job WHERE session_id = :session_id AND idempotency_key = :key;
+
+-- name: job_open_of_session
+SELECT job_id, state FROM job
+WHERE session_id = :session_id AND state IN ('queued', 'running', 'stalled', 'awaiting_user', 'awaiting_validation')
+ORDER BY enqueue_seq;
+
+-- name: job_open_count
+SELECT count(*) FROM job
+WHERE session_id = :session_id AND state IN ('queued', 'running', 'stalled', 'awaiting_user', 'awaiting_validation');
+
+-- name: job_queued_count
+SELECT count(*) FROM job WHERE state = 'queued';
+
+-- name: job_by_state_count
+SELECT state, count(*) FROM job GROUP BY state ORDER BY state;
+
+-- name: job_queue
+SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, concurrency_group,
+  fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id
+FROM job WHERE state = 'queued' ORDER BY enqueue_seq;
+
+-- name: job_queue_page
+SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, concurrency_group,
+  fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id
+FROM job WHERE state = 'queued' AND enqueue_seq > :after ORDER BY enqueue_seq LIMIT :limit;
+
+-- name: job_head_of_session
+SELECT job_id FROM job WHERE session_id = :session_id AND state = 'queued' ORDER BY turn_seq, enqueue_seq LIMIT 1;
+
+-- name: job_in_progress
+SELECT job_id, session_id, lane, provider_id, model_id, concurrency_group, attempt, state, holds_slot FROM job
+WHERE state = 'running' OR holds_slot = 1 ORDER BY enqueue_seq;
+
+-- name: job_running_count
+SELECT count(*) FROM job INDEXED BY job_running WHERE state = 'running';
+
+-- name: job_orphans
+SELECT job_id, session_id, runtime_epoch, attempt, started_at_us, trace_id, model_id, wp_id, mt_id FROM job WHERE state = 'running'
+ORDER BY enqueue_seq LIMIT :limit;
+
+-- name: job_release_all
+UPDATE job SET holds_slot = 0 WHERE holds_slot = 1;
+
+-- name: job_started
+UPDATE job SET state = 'running', attempt = :attempt, holds_slot = 1, started_at_us = :now_us, wait_reason = NULL,
+  runtime_epoch = :epoch
+WHERE job_id = :job_id AND state = 'queued' AND attempt = :attempt - 1;
+
+-- name: job_attempt
+SELECT state, attempt, runtime_epoch, turn_id, turn_seq, trace_id, wp_id, mt_id, lane, priority, provider_id, model_id,
+  concurrency_group, fairness_key, enqueue_seq, created_at_us, started_at_us, max_retries, retry_backoff, holds_slot
+FROM job WHERE job_id = :job_id;
+
+-- name: job_request
+SELECT turn_seq, timeout_ms, max_output_tokens FROM job WHERE job_id = :job_id;
+
+-- name: job_answered
+UPDATE job SET state = :state, holds_slot = 0, ended_at_us = :now_us, reason = :reason, error_code = :error_code,
+  prompt_hash = :prompt_hash, answer_message_id = :answer_message_id, prompt_tokens = :prompt_tokens,
+  completion_tokens = :completion_tokens, total_tokens = :total_tokens
+WHERE job_id = :job_id AND state = 'running' AND attempt = :attempt AND runtime_epoch = :epoch;
+
+-- name: job_move
+UPDATE job SET state = :after, reason = :reason, not_before_us = :not_before_us, wait_reason = :wait_reason,
+  holds_slot = :holds_slot, ended_at_us = :ended_at_us, error_code = :error_code
+WHERE job_id = :job_id AND state = :before;
+
+-- name: job_release
+UPDATE job SET holds_slot = 0 WHERE job_id = :job_id AND attempt = :attempt AND holds_slot = 1;
+
+-- name: job_artifact_put
+INSERT INTO job_artifact (job_id, attempt, kind, artifact_id, created_at_us)
+VALUES (:job_id, :attempt, :kind, :artifact_id, :created_at_us) ON CONFLICT (job_id, attempt, kind) DO NOTHING;
+
+-- name: job_artifact_page
+SELECT attempt, kind, artifact_id, created_at_us FROM job_artifact WHERE job_id = :job_id
+ORDER BY attempt, kind LIMIT :limit;
+
+-- name: pass_lanes
+SELECT lane, pass FROM lane_pass;
+
+-- name: pass_trees
+SELECT lane, fairness_key, pass FROM tree_pass;
+
+-- name: pass_virtual
+SELECT lane, priority, pass FROM virtual_time;
+
+-- name: pass_lane_put
+INSERT INTO lane_pass (lane, pass) VALUES (:lane, :pass) ON CONFLICT (lane) DO UPDATE SET pass = excluded.pass;
+
+-- name: pass_tree_put
+INSERT INTO tree_pass (lane, fairness_key, pass) VALUES (:lane, :tree, :pass)
+ON CONFLICT (lane, fairness_key) DO UPDATE SET pass = excluded.pass;
+
+-- name: pass_virtual_put
+INSERT INTO virtual_time (lane, priority, pass) VALUES (:lane, :priority, :pass)
+ON CONFLICT (lane, priority) DO UPDATE SET pass = excluded.pass;
+
+-- name: pass_tree_forget
+DELETE FROM tree_pass WHERE fairness_key = :tree;

@@ -1,0 +1,96 @@
+-- Sessions and messages. Column lists stand in the order of the records' fields.
+
+-- name: session_insert
+INSERT INTO session (
+  session_id, parent_session_id, root_session_id, spawn_depth, state, ending, running, waiting, blockers,
+  paused, dispatched, model_id, provider_id, backend, parameter_class, role, lane, wp_id, mt_id,
+  work_profile_id, execution_mode, memory_policy, title, next_seq, next_turn_seq, thread_bytes, total_tokens,
+  last_error, created_at_us, updated_at_us, ended_at_us
+) VALUES (
+  :session_id, :parent_session_id, :root_session_id, :spawn_depth, :state, :ending, :running, :waiting,
+  :blockers, :paused, :dispatched, :model_id, :provider_id, :backend, :parameter_class, :role, :lane, :wp_id,
+  :mt_id, :work_profile_id, :execution_mode, :memory_policy, :title, :next_seq, :next_turn_seq, :thread_bytes,
+  :total_tokens, :last_error, :created_at_us, :updated_at_us, :ended_at_us
+);
+
+-- name: session_get
+SELECT
+  session_id, parent_session_id, root_session_id, spawn_depth, state, ending, running, waiting, blockers,
+  paused, dispatched, model_id, provider_id, backend, parameter_class, role, lane, wp_id, mt_id,
+  work_profile_id, execution_mode, memory_policy, title, next_seq, next_turn_seq, thread_bytes, total_tokens,
+  last_error, created_at_us, updated_at_us, ended_at_us
+FROM session WHERE session_id = :session_id;
+
+-- name: session_page
+SELECT
+  session_id, parent_session_id, root_session_id, spawn_depth, state, ending, running, waiting, blockers,
+  paused, dispatched, model_id, provider_id, backend, parameter_class, role, lane, wp_id, mt_id,
+  work_profile_id, execution_mode, memory_policy, title, next_seq, next_turn_seq, thread_bytes, total_tokens,
+  last_error, created_at_us, updated_at_us, ended_at_us
+FROM session
+WHERE session_id > :after AND (:state IS NULL OR state = :state) AND (:role IS NULL OR role = :role)
+  AND (:wp_id IS NULL OR wp_id = :wp_id)
+ORDER BY session_id LIMIT :limit;
+
+-- name: session_open_count
+SELECT count(*) FROM session WHERE ending = 'open';
+
+-- name: session_by_state_count
+SELECT state, count(*) FROM session GROUP BY state ORDER BY state;
+
+-- name: session_held
+SELECT session_id FROM session WHERE ending = 'open' AND (paused = 1 OR blockers > 0 OR waiting > 0);
+
+-- name: session_thread_bytes
+SELECT thread_bytes FROM session WHERE session_id = :session_id;
+
+-- name: session_accept_facts
+SELECT ending, state, next_seq, next_turn_seq, thread_bytes, model_id, provider_id, backend, lane, root_session_id, wp_id, mt_id
+FROM session WHERE session_id = :session_id;
+
+-- name: session_accepted
+UPDATE session SET next_seq = :next_seq, next_turn_seq = :next_turn_seq, thread_bytes = thread_bytes + :bytes,
+  updated_at_us = :now_us
+WHERE session_id = :session_id AND next_seq = :next_seq - 1;
+
+-- name: session_started
+UPDATE session SET running = 1, dispatched = 1, state = :state, updated_at_us = :now_us
+WHERE session_id = :session_id AND ending = 'open' AND running = 0 AND waiting = 0 AND blockers = 0 AND paused = 0;
+
+-- name: session_facts
+SELECT ending, running, waiting, blockers, paused, dispatched, state FROM session WHERE session_id = :session_id;
+
+-- name: session_move
+UPDATE session SET ending = :ending, running = :running, waiting = :waiting, blockers = :blockers, paused = :paused,
+  state = :state, updated_at_us = :now_us, ended_at_us = CASE WHEN :ending = 'open' THEN NULL ELSE :now_us END
+WHERE session_id = :session_id AND state = :before AND ending = 'open';
+
+-- name: session_outcome_facts
+SELECT ending, running, waiting, blockers, paused, dispatched, next_seq FROM session WHERE session_id = :session_id;
+
+-- name: session_answered
+UPDATE session SET running = 0, state = :state, next_seq = :next_seq, thread_bytes = thread_bytes + :bytes,
+  total_tokens = total_tokens + :tokens, last_error = :last_error, updated_at_us = :now_us
+WHERE session_id = :session_id AND ending = 'open' AND running = 1;
+
+-- name: message_insert
+INSERT INTO message (
+  session_id, seq, message_id, turn_id, turn_seq, job_id, role, content_hash, content_artifact_id, content_bytes,
+  timestamp_us, token_count, redacted, source_kind, trusted
+) VALUES (
+  :session_id, :seq, :message_id, :turn_id, :turn_seq, :job_id, :role, :content_hash, :content_artifact_id,
+  :content_bytes, :timestamp_us, :token_count, :redacted, :source_kind, :trusted
+);
+
+-- name: message_page
+SELECT
+  session_id, seq, message_id, turn_id, turn_seq, job_id, role, content_hash, content_artifact_id, content_bytes,
+  timestamp_us, token_count, redacted, source_kind, trusted
+FROM message WHERE session_id = :session_id AND seq > :after ORDER BY seq LIMIT :limit;
+
+-- name: message_thread
+SELECT turn_seq, role, content_artifact_id FROM message
+WHERE session_id = :session_id AND turn_seq <= :turn_seq ORDER BY turn_seq, seq;
+
+-- name: message_count
+SELECT count(*) FROM message WHERE session_id = :session_id;

@@ -1,0 +1,274 @@
+"""SQLite store: the Store port on one file, with a writer thread, group commit and read-only connections."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+import msgspec
+
+from handshake.kernel.errors import HandshakeError, StoreFailed
+from handshake.kernel.ids import CHANCE_BITS, uuid7
+from handshake.kernel.merkle import Frontier
+from handshake.kernel.settings import (
+    MAX_BATCH_UNITS,
+    MAX_INLINE_ARTIFACT_BYTES,
+    MAX_READ_CONNECTIONS,
+    MAX_WAITING_UNITS,
+    MIN_FREE_BYTES,
+    RecorderSettings,
+)
+from handshake.kernel.units import Microseconds
+from handshake.ports.chance import Chance
+from handshake.ports.clock import Clock
+from handshake.ports.files import Files
+from handshake.ports.store import Content, Follower, Reader, Unit
+from handshake.storage.artifacts import ArtifactFiles
+from handshake.storage.committer import Committer, Outcome
+from handshake.storage.event_log import FIRST_PREV_HASH, EventLog
+from handshake.storage.failures import coded
+from handshake.storage.queries import load
+from handshake.storage.schema import migrate, open_reader, open_writer
+from handshake.storage.signing import SigningKey
+from handshake.storage.transaction import SqliteReader, SqliteTx
+
+T = TypeVar("T")
+_FREE_SPACE_CHECK_US = 1_000_000
+"""How often free space is looked up: once a second costs nothing and a reserve of 64 MiB is not gone in one."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a workspace keeps its state, and the VFS under it (None for the operating system's)."""
+
+    database: Path
+    artifacts: Path
+    vfs: str | None = None
+
+
+def free_bytes_of(folder: Path) -> int:
+    """Return how many bytes the file system of `folder` has left."""
+    return shutil.disk_usage(folder).free
+
+
+class _Work(msgspec.Struct, gc=False):
+    unit: Unit[Any]
+    outcome: bool
+    answer: asyncio.Future[Any]
+
+
+class SqliteStore:
+    """Durable state in one SQLite file (design §3).
+
+    `write` collects the units of one turn of the event loop and hands them to the writer thread together, which
+    commits as many as are waiting, up to `MAX_BATCH_UNITS`, and answers after COMMIT.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        files: Files,
+        clock: Clock,
+        chance: Chance,
+        key: SigningKey,
+        recorder: RecorderSettings,
+        free_bytes: Callable[[Path], int] = free_bytes_of,
+    ) -> None:
+        self._place = place
+        self._free_bytes = free_bytes
+        self._clock = clock
+
+        def new_id() -> str:
+            return uuid7(clock.now_us(), chance.bits(CHANCE_BITS))
+
+        self._artifacts = ArtifactFiles(files, place.artifacts, new_id)
+        self._idle_readers: list[apsw.Connection] = []
+        self._reader_slots = threading.BoundedSemaphore(MAX_READ_CONNECTIONS)
+        try:
+            db = open_writer(place.database, vfs=place.vfs)
+            migrate(db)
+            log = EventLog(key, recorder, new_id)
+            log.open(db)
+            self._near: apsw.Connection = open_reader(place.database, vfs=place.vfs)
+        except (apsw.Error, OSError) as failure:
+            raise coded(failure) from failure
+        self._db = db
+        self._committer = Committer(db, SqliteTx(db, self._artifacts, new_id), log, clock)
+        self._pending: list[_Work] = []
+        self._in_flight = 0
+        self._closed = False
+        self._room: asyncio.Condition | None = None
+        self._inbox: queue.SimpleQueue[list[_Work] | None] = queue.SimpleQueue()
+        self._free_checked_us = -_FREE_SPACE_CHECK_US
+        self._low_on_space = False
+        self._thread = threading.Thread(target=self._serve, name="handshake-writer", daemon=True)
+        self._thread.start()
+
+    def follow(self, follower: Follower) -> None:
+        """Let `follower` take part in every batch from the next on."""
+        self._committer.follow(follower)
+
+    async def write(self, unit: Unit[T], *, outcome: bool = False) -> T:
+        """Run `unit` and return its result once it is durable; see `ports.store.Store.write`."""
+        loop = asyncio.get_running_loop()
+        while self._in_flight >= MAX_WAITING_UNITS and not self._closed:
+            await self._wait_for_room()
+        if self._closed:
+            raise StoreFailed(reason="closed")
+        if not self._pending:
+            loop.call_soon(self._hand_over)
+        answer: asyncio.Future[T] = loop.create_future()
+        self._pending.append(_Work(unit, outcome, answer))
+        self._in_flight += 1
+        return await answer
+
+    async def read(self, query: Callable[[Reader], T]) -> T:
+        """Run `query` over one consistent state on another thread."""
+        return await asyncio.to_thread(self._read_apart, query)
+
+    def read_now(self, query: Callable[[Reader], T]) -> T:
+        """Run a small `query` on the calling thread, which must be the event loop's."""
+        return self._snapshot(self._near, query)
+
+    async def prepare(self, data: bytes, media_type: str) -> Content:
+        """Hash `data`, and make it durable as a file if it is large."""
+        if len(data) <= MAX_INLINE_ARTIFACT_BYTES:
+            return self._artifacts.keep(data, media_type)
+        try:
+            return await asyncio.to_thread(self._artifacts.keep, data, media_type)
+        except OSError as failure:
+            raise coded(failure) from failure
+
+    async def close(self) -> None:
+        """Commit what was handed in, sign a last checkpoint and close; a second call does nothing."""
+        if self._closed:
+            return
+        self._hand_over()
+        self._closed = True
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+        for reader in (*self._idle_readers, self._near):
+            reader.close()
+
+    # -- event loop side ------------------------------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        if self._pending:
+            works, self._pending = self._pending, []
+            self._inbox.put(works)
+
+    async def _wait_for_room(self) -> None:
+        if self._room is None:
+            self._room = asyncio.Condition()
+        async with self._room:
+            await self._room.wait_for(lambda: self._in_flight < MAX_WAITING_UNITS or self._closed)
+
+    def _answer(self, works: list[_Work], outcomes: list[Outcome]) -> None:
+        self._in_flight -= len(works)
+        for work, outcome in zip(works, outcomes, strict=True):
+            if work.answer.done():
+                continue
+            if outcome.failure is None:
+                work.answer.set_result(outcome.value)
+            else:
+                work.answer.set_exception(outcome.failure)
+        if self._room is not None:
+            self._telling = asyncio.get_running_loop().create_task(self._tell_room())
+
+    async def _tell_room(self) -> None:
+        assert self._room is not None, "someone waited"
+        async with self._room:
+            self._room.notify_all()
+
+    # -- writer thread --------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        stopping = False
+        while not stopping:
+            first = self._inbox.get()
+            works = first or []
+            stopping = first is None
+            with suppress(queue.Empty):
+                while not stopping and len(works) < MAX_BATCH_UNITS:
+                    more = self._inbox.get_nowait()
+                    stopping = more is None
+                    works += more or []
+            for start in range(0, len(works), MAX_BATCH_UNITS):
+                self._commit(works[start : start + MAX_BATCH_UNITS])
+        with suppress(Exception):  # a checkpoint that cannot be signed now is signed at the next start
+            self._committer.sign_checkpoint()
+        self._db.close()
+
+    def _commit(self, works: list[_Work]) -> None:
+        refused = self._space_is_low()
+        taken = [work for work in works if work.outcome or not refused]
+        try:
+            outcomes = dict(zip(map(id, taken), self._committer.commit([w.unit for w in taken]), strict=True))
+        except Exception as failure:
+            outcomes = {id(work): Outcome(failure=coded(failure)) for work in taken}
+        full = Outcome(failure=StoreFailed(reason="disk_nearly_full", min_free_bytes=MIN_FREE_BYTES))
+        results = [outcomes.get(id(work), full) for work in works]
+        loop = works[0].answer.get_loop()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(self._answer, works, results)
+
+    def _space_is_low(self) -> bool:
+        now_us = self._clock.monotonic_us()
+        if now_us - self._free_checked_us >= _FREE_SPACE_CHECK_US:
+            self._free_checked_us = now_us
+            free = self._free_bytes(self._place.database.parent)
+            self._low_on_space = free < MIN_FREE_BYTES
+        return self._low_on_space
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    def _read_apart(self, query: Callable[[Reader], T]) -> T:
+        with self._reader_slots:
+            try:
+                db = self._idle_readers.pop()
+            except IndexError:
+                db = open_reader(self._place.database, vfs=self._place.vfs)
+            try:
+                return self._snapshot(db, query)
+            finally:
+                self._idle_readers.append(db)
+
+    def _snapshot(self, db: apsw.Connection, query: Callable[[Reader], T]) -> T:
+        try:
+            db.execute("BEGIN").close()
+            try:
+                return query(SqliteReader(db, self._artifacts))
+            finally:
+                db.execute("COMMIT").close()
+        except HandshakeError:
+            raise
+        except (apsw.Error, OSError) as failure:
+            raise coded(failure) from failure
+
+
+def create(place: Place, workspace_id: str, now_us: Microseconds) -> None:
+    """Make the database of a new workspace.
+
+    Raises:
+        StoreFailed: it cannot be written.
+    """
+    queries = load()
+    try:
+        db = open_writer(place.database, vfs=place.vfs)
+        try:
+            migrate(db)
+            with db:
+                db.execute(queries["workspace_start"], {"workspace_id": workspace_id, "created_at_us": now_us})
+                empty = {"size": 0, "last_hash": FIRST_PREV_HASH, "frontier": Frontier().to_bytes()}
+                db.execute(queries["log_state_start"], empty)
+        finally:
+            db.close()
+    except (apsw.Error, OSError) as failure:
+        raise coded(failure) from failure

@@ -1,0 +1,94 @@
+"""Transaction: what a unit of work sees of SQLite, and what a reader sees."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import cast
+
+import apsw
+
+from handshake.kernel.errors import IntegrityBroken
+from handshake.kernel.event import Context, Payload, Sealed, seal
+from handshake.kernel.ids import ArtifactId
+from handshake.kernel.units import Microseconds
+from handshake.ports.store import Content, Parameters, Row
+from handshake.storage.artifacts import ArtifactFiles
+from handshake.storage.queries import load
+
+
+class SqliteReader:
+    """Queries by name on one connection."""
+
+    def __init__(self, db: apsw.Connection, artifacts: ArtifactFiles) -> None:
+        self._db = db
+        self._artifacts = artifacts
+        self._queries = load()
+
+    def row(self, query: str, parameters: Parameters = {}) -> Row | None:  # noqa: B006  (never changed)
+        """Return the first row of a query, or None."""
+        return cast("Row | None", self._db.execute(self._queries[query], parameters).fetchone())
+
+    def rows(self, query: str, parameters: Parameters = {}) -> list[Row]:  # noqa: B006  (never changed)
+        """Return all rows of a query."""
+        return cast("list[Row]", self._db.execute(self._queries[query], parameters).fetchall())
+
+    def artifact(self, artifact_id: ArtifactId) -> bytes | None:
+        """Return an artifact's bytes, checked against its hash; None if there is none.
+
+        Raises:
+            IntegrityBroken: the bytes are missing or do not have this hash.
+        """
+        found = self.row("artifact_get", {"sha256": artifact_id})
+        if found is None:
+            return None
+        data = cast("bytes | None", found[2])
+        if data is None:
+            data = self._artifacts.read(artifact_id)
+        if data is None or hashlib.sha256(data).hexdigest() != artifact_id:
+            raise IntegrityBroken(subject="artifact", artifact_id=artifact_id)
+        return data
+
+
+class SqliteTx(SqliteReader):
+    """A unit's view of the writer's transaction; events wait in `sealed` until the batch ends."""
+
+    def __init__(self, db: apsw.Connection, artifacts: ArtifactFiles, new_id: Callable[[], str]) -> None:
+        super().__init__(db, artifacts)
+        self._new_id = new_id
+        self.sealed: list[Sealed] = []
+        self._now_us = Microseconds(0)
+        self.timestamp = ""
+
+    @property
+    def now_us(self) -> Microseconds:
+        """The moment of the batch."""
+        return self._now_us
+
+    def begin(self, now_us: Microseconds, timestamp: str) -> None:
+        """Start over for a new batch."""
+        self._now_us = now_us
+        self.timestamp = timestamp
+        self.sealed = []
+
+    def run(self, query: str, parameters: Parameters) -> int:
+        """Change rows; return how many."""
+        self._db.execute(self._queries[query], parameters).close()
+        return self._db.changes()
+
+    def put(self, content: Content) -> None:
+        """Add an artifact's row; a large one's bytes are a durable file already."""
+        self._db.execute(
+            self._queries["artifact_put"],
+            {
+                "sha256": content.artifact_id,
+                "bytes": content.size_bytes,
+                "media_type": content.media_type,
+                "created_at_us": self._now_us,
+                "data": content.inline,
+            },
+        ).close()
+
+    def append(self, payload: Payload, context: Context) -> None:
+        """Validate an event and add it to the batch; an invalid one fails the unit."""
+        self.sealed.append(seal(payload, context, event_id=self._new_id(), timestamp=self.timestamp))

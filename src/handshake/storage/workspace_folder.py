@@ -1,0 +1,110 @@
+"""Workspace folder: the layout of `.handshake/`, and making it (07 §1)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from handshake.kernel.errors import InvalidConfig, NotFound, StateConflict, StoreFailed
+from handshake.storage.instance_lock import refuse_network_file_system
+
+FOLDER = ".handshake"
+_PARTS = ("artifacts", "recorder", "keys", "run")
+_CONFIG = """\
+# Configuration of this workspace; everything works without it. Reference: docs/reference/settings.md
+#
+# A provider is three lines. Any OpenAI-compatible server on this machine will do:
+#
+# [providers.ollama]
+# dialects = ["openai_chat"]
+# base_url = "http://127.0.0.1:11434/v1"
+"""
+
+
+class WorkspaceFolder:
+    """Where the parts of one workspace lie."""
+
+    def __init__(self, root: Path, name: str = FOLDER) -> None:
+        self.root = root
+        self.folder = root / name
+
+    @property
+    def config(self) -> Path:
+        """The workspace's configuration file."""
+        return self.folder / "config.toml"
+
+    @property
+    def database(self) -> Path:
+        """The state store."""
+        return self.folder / "state.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """Large artifacts, by hash."""
+        return self.folder / "artifacts"
+
+    @property
+    def keys(self) -> Path:
+        """Signing keys."""
+        return self.folder / "keys"
+
+    @property
+    def lock(self) -> Path:
+        """The instance lock."""
+        return self.folder / "run" / "lock"
+
+
+def init(root: Path, build: Callable[[WorkspaceFolder], None], draft_name: str) -> WorkspaceFolder:
+    """Make a workspace in an existing or new folder: whole, or not at all.
+
+    Args:
+        root: the folder that becomes the workspace.
+        build: makes key and database in the draft that it is given.
+        draft_name: a name that nothing has; the draft lies beside its final place until it is renamed.
+
+    Raises:
+        StateConflict: there is one already; it is left as it is.
+        StoreFailed: the folder cannot be made, or is on a network file system.
+    """
+    place = WorkspaceFolder(root)
+    if place.folder.exists():
+        raise StateConflict(reason="workspace_exists", hint="use it as it is, or choose another folder")
+    draft = WorkspaceFolder(root, f"{FOLDER}.{draft_name}.new")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        refuse_network_file_system(root)
+        draft.folder.mkdir(mode=0o700)
+        try:
+            for part in _PARTS:
+                (draft.folder / part).mkdir(mode=0o700)
+            fd = os.open(draft.config, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                file.write(_CONFIG)
+            build(draft)
+            draft.folder.rename(place.folder)
+        except BaseException:
+            shutil.rmtree(draft.folder, ignore_errors=True)
+            raise
+    except OSError as failure:
+        raise StoreFailed(reason="cannot_make_workspace", errno=failure.errno) from failure
+    return place
+
+
+def find(start: Path) -> WorkspaceFolder:
+    """Return the workspace of `start` or the nearest folder above it.
+
+    Raises:
+        NotFound: there is none.
+        InvalidConfig: `start` is not a folder.
+    """
+    start = start.resolve()
+    if not start.is_dir():
+        raise InvalidConfig(key="HANDSHAKE_HOME", reason="not_a_folder")
+    for folder in (start, *start.parents):
+        if (folder / FOLDER).is_dir():
+            place = WorkspaceFolder(folder)
+            refuse_network_file_system(place.folder)
+            return place
+    raise NotFound(kind="workspace", hint="make one with: handshake init")

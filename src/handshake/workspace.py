@@ -1,0 +1,384 @@
+"""Workspace: the Python face. `open_workspace` gives sessions to talk to; nothing here has rules of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from handshake.bootstrap import Runtime, close_runtime, configure, limits_of, open_runtime
+from handshake.kernel import settings as bounds
+from handshake.kernel.errors import InvalidRequest
+from handshake.kernel.event import Actor
+from handshake.kernel.ids import ArtifactId, JobId, MessageId, ModelId, ProviderId, SessionId, TurnId
+from handshake.kernel.job import (
+    Backend,
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_PRIORITY,
+    LOWEST_PRIORITY,
+    TERMINAL,
+    Job,
+    JobState,
+)
+from handshake.kernel.lane import Lane
+from handshake.kernel.message import SourceKind, encode_text
+from handshake.kernel.retry import Backoff
+from handshake.kernel.session import ExecutionMode, MemoryPolicy, ParameterClass, Session
+from handshake.kernel.units import US_PER_S, Microseconds
+from handshake.kernel.usage import TokenUsage
+from handshake.operations import cancelling, feed, naming, records, runs, sessions, views
+from handshake.operations.cancelling import CancelResult
+from handshake.operations.feed import Over, Piece
+from handshake.operations.runs import Accepted, Turn
+from handshake.operations.views import MessageView, QueueView, WorkspaceView
+from handshake.ports.model import Model
+from handshake.ports.store import Reader
+from handshake.storage import workspace_folder
+
+DRAIN_S = 10
+"""How long runs may finish when a workspace closes, in seconds; what still runs is handed back to the queue."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """How a turn ended. `text` is None unless the run was answered; `error_code` tells why not."""
+
+    job_id: JobId
+    session_id: SessionId
+    state: JobState
+    text: str | None
+    usage: TokenUsage | None
+    error_code: str | None
+    reason: str | None
+    attempts: int
+
+
+class TurnHandle:
+    """One turn of a session: iterate over it for pieces as they come, or await `result()`."""
+
+    def __init__(self, runtime: Runtime, accepted: Accepted, session_id: SessionId, listening: feed.Feed) -> None:
+        self._runtime = runtime
+        self._feed = listening
+        self.job_id = accepted.job_id
+        self.turn_id = accepted.turn_id
+        self.session_id = session_id
+        self.repeated = accepted.repeated
+        """Whether the idempotency key was known, so that this is an earlier turn."""
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        """Yield text, attempts and the end (`Over`)."""
+        try:
+            ended = self._ended()
+            if ended is not None:
+                self._feed.push(Over(ended))
+            async for piece in self._feed:
+                yield piece
+        finally:
+            self._runtime.feeds.leave(self.job_id, self._feed)
+
+    async def result(self) -> Result:
+        """Wait for the end of the turn and return what came of it."""
+        if self._ended() is None:
+            async for _ in self:
+                pass
+        return await self._runtime.store.read(self._read)
+
+    async def cancel(self, *, reason: str = "operator") -> CancelResult:
+        """Cancel the turn's run."""
+        return await cancel_job(self._runtime, self.job_id, reason=reason)
+
+    def _ended(self) -> JobState | None:
+        state = self._runtime.store.read_now(lambda reader: records.job(reader, self.job_id).state)
+        return state if state in TERMINAL else None
+
+    def _read(self, reader: Reader) -> Result:
+        return result_of(reader, self.job_id)
+
+
+class SessionHandle:
+    """One session by its id."""
+
+    def __init__(self, runtime: Runtime, session_id: SessionId) -> None:
+        self._runtime = runtime
+        self.session_id = session_id
+
+    async def send(
+        self,
+        text: str,
+        *,
+        lane: Lane | None = None,
+        priority: int = DEFAULT_PRIORITY,
+        max_output_tokens: int | None = None,
+        timeout_ms: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> TurnHandle:
+        """Queue a turn; it is durable when this returns, and runs when a slot is free.
+
+        Raises:
+            InvalidRequest, TooLarge: the text or an option is not usable; nothing is stored.
+            NotFound, InvalidTransition: no such session, or it has ended.
+            ConsentRequired: the session's model is a cloud model.
+            StateConflict: the idempotency key is known with another request.
+        """
+        runtime = self._runtime
+        data = encode_text(text)
+        if not 0 <= priority <= LOWEST_PRIORITY:
+            raise InvalidRequest(field="priority", reason="out_of_range", low=0, high=LOWEST_PRIORITY)
+        if max_output_tokens is not None and not 1 <= max_output_tokens <= bounds.MAX_OUTPUT_TOKENS:
+            raise InvalidRequest(field="max_output_tokens", reason="out_of_range", low=1, high=bounds.MAX_OUTPUT_TOKENS)
+        wait_ms = runtime.settings.calls.local_timeout_ms if timeout_ms is None else timeout_ms
+        if not 1 <= wait_ms <= bounds.MAX_CALL_MS:
+            raise InvalidRequest(field="timeout_ms", reason="out_of_range", low=1, high=bounds.MAX_CALL_MS)
+        _require_key(idempotency_key)
+        content = await runtime.store.prepare(data, "text/plain; charset=utf-8")
+        session = await runtime.store.read(lambda reader: records.session(reader, self.session_id))
+        known = _model_settings(runtime, session)
+        turn = Turn(
+            session_id=self.session_id,
+            turn_id=TurnId(runtime.new_id()),
+            message_id=MessageId(runtime.new_id()),
+            job_id=JobId(runtime.new_id()),
+            trace_id=runtime.new_id(),
+            content=content,
+            actor=Actor.HUMAN,
+            source_kind=SourceKind.OPERATOR,
+            trusted=True,
+            priority=priority,
+            lane=lane,
+            concurrency_group=known.group if known else None,
+            max_retries=DEFAULT_MAX_RETRIES,
+            retry_backoff=Backoff.EXPONENTIAL,
+            timeout_ms=wait_ms,
+            max_output_tokens=max_output_tokens or (known.max_output_tokens if known else None),
+            idempotency_key=idempotency_key,
+            request_sha256=_request_hash(content.artifact_id, lane, priority, max_output_tokens, timeout_ms),
+        )
+        listening = runtime.feeds.listen(turn.job_id)
+        try:
+            accepted = await runtime.store.write(lambda tx: runs.accept(tx, runtime.queue, turn))
+        except BaseException:
+            runtime.feeds.leave(turn.job_id, listening)
+            raise
+        if accepted.repeated:
+            runtime.feeds.leave(turn.job_id, listening)
+            listening = runtime.feeds.listen(accepted.job_id)
+        return TurnHandle(runtime, accepted, self.session_id, listening)
+
+    async def show(self) -> Session:
+        """Return the session as it is now."""
+        return await self._runtime.store.read(lambda reader: records.session(reader, self.session_id))
+
+    async def messages(self, *, after: int = 0, limit: int | None = None) -> list[MessageView]:
+        """Return the thread with its texts, after message number `after`."""
+        return await self._runtime.store.read(
+            lambda reader: views.messages(reader, self.session_id, after=after, limit=limit)
+        )
+
+    async def pause(self) -> Session:
+        """Let nothing more start; what runs goes on."""
+        return await self._runtime.store.write(lambda tx: sessions.pause(tx, self._runtime.queue, self.session_id))
+
+    async def resume(self) -> Session:
+        """Lift a pause."""
+        return await self._runtime.store.write(lambda tx: sessions.resume(tx, self._runtime.queue, self.session_id))
+
+    async def complete(self) -> Session:
+        """End the session; refused while a turn is open."""
+        return await self._runtime.store.write(lambda tx: sessions.complete(tx, self._runtime.queue, self.session_id))
+
+    async def cancel(self, *, reason: str = "operator") -> sessions.Cancelled:
+        """End the session and all its runs; attempts that run are cut, and their connections closed."""
+        runtime = self._runtime
+        reason = naming.token("reason", reason)
+        ended = await runtime.store.write(
+            lambda tx: sessions.cancel(
+                tx, runtime.queue, self.session_id, reason=reason, by="operator", actor=Actor.HUMAN
+            )
+        )
+        for ticket in ended.tickets:
+            runtime.dispatcher.cut(ticket)
+        for job_id in ended.job_ids:
+            runtime.feeds.push(JobId(job_id), Over(JobState.CANCELLED))
+        return ended
+
+
+class Sessions:
+    """The sessions of a workspace."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def create(
+        self,
+        *,
+        role: str,
+        model: str,
+        memory_policy: str,
+        lane: str = Lane.PRIMARY.value,
+        wp: str | None = None,
+        mt: str | None = None,
+        execution_mode: str = ExecutionMode.MULTI_MODEL_PARALLEL.value,
+        title: str | None = None,
+        session_id: str | None = None,
+    ) -> SessionHandle:
+        """Create a session.
+
+        Args:
+            role: a reserved role or `rolepack:PACK/ROLE`.
+            model: `PROVIDER/MODEL` or an alias.
+            memory_policy: EPHEMERAL, SESSION_SCOPED or WORKSPACE_SCOPED; it never changes.
+            lane: the lane of its runs.
+            wp: the work packet it belongs to, for good.
+            mt: the micro-task it belongs to, for good.
+            execution_mode: how models share the work.
+            title: what people call it.
+            session_id: a UUID to use; one that exists is an error.
+
+        Raises:
+            InvalidRequest: a value is unknown or malformed; with a suggestion.
+            StateConflict: the id exists.
+            EndpointBlocked, ProviderFailed: where the model would run cannot be decided.
+        """
+        runtime = self._runtime
+        provider_id, model_id = naming.model(model, runtime.settings)
+        new = sessions.NewSession(
+            session_id=SessionId(naming.session_id(session_id) if session_id else runtime.new_id()),
+            model_id=model_id,
+            provider_id=provider_id,
+            backend=await self._backend(provider_id, model_id),
+            role=naming.role(role),
+            memory_policy=naming.choice(MemoryPolicy, "memory_policy", memory_policy),
+            lane=naming.choice(Lane, "lane", lane),
+            wp_id=naming.require_name("wp", wp),
+            mt_id=naming.require_name("mt", mt),
+            execution_mode=naming.choice(ExecutionMode, "execution_mode", execution_mode),
+            parameter_class=ParameterClass.UNKNOWN,
+            title=naming.require_name("title", title),
+        )
+        max_open = runtime.settings.scheduler.max_open_sessions
+        session = await runtime.store.write(lambda tx: sessions.create(tx, new, max_open=max_open))
+        return SessionHandle(runtime, session.session_id)
+
+    def get(self, session_id: str) -> SessionHandle:
+        """Return a handle; whether the session exists shows when it is used."""
+        return SessionHandle(self._runtime, SessionId(session_id))
+
+    async def list(self, *, after: str = "", limit: int | None = None) -> list[Session]:
+        """Return sessions in order of creation."""
+        return await self._runtime.store.read(lambda reader: views.sessions(reader, after=after, limit=limit))
+
+    async def _backend(self, provider_id: ProviderId, model_id: ModelId) -> Backend:
+        return await self._runtime.egress.backend(provider_id, model_id)
+
+
+class Workspace:
+    """An open workspace; made by `open_workspace`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.sessions = Sessions(runtime)
+
+    async def job(self, job_id: str) -> Job:
+        """Return a job."""
+        return await self.runtime.store.read(lambda reader: records.job(reader, JobId(job_id)))
+
+    async def cancel_job(self, job_id: str, *, reason: str = "operator") -> CancelResult:
+        """Cancel a run, whatever it is doing."""
+        return await cancel_job(self.runtime, JobId(job_id), reason=reason)
+
+    async def queue(self, *, limit: int | None = None) -> QueueView:
+        """Return the queue with the reason why each run waits."""
+        runtime = self.runtime
+        limits = limits_of(runtime.settings)
+        now_us = runtime.clock.now_us()
+        return await runtime.store.read(
+            lambda reader: views.queue(reader, limits, dispatching=True, now_us=now_us, limit=limit)
+        )
+
+    async def status(self) -> WorkspaceView:
+        """Return the workspace in numbers."""
+        return await self.runtime.store.read(views.workspace)
+
+
+@asynccontextmanager
+async def open_workspace(
+    path: str | Path = ".",
+    *,
+    flags: Mapping[str, str] | None = None,
+    models: Mapping[ProviderId, Model] | None = None,
+    dispatch: bool = True,
+    drain_s: int = DRAIN_S,
+) -> AsyncIterator[Workspace]:
+    """Open the workspace of `path` or the nearest folder above it, and close it at the end.
+
+    Args:
+        path: a folder; `handshake init` makes a workspace of it.
+        flags: settings of the flag layer, by dotted key.
+        models: adapters in place of the configured ones, for tests and cassettes.
+        dispatch: whether queued runs start.
+        drain_s: seconds that runs may take to finish when it closes; what still runs is handed back to the queue.
+
+    Raises:
+        NotFound: there is no workspace.
+        StateConflict: another runtime holds it; the error names it.
+        InvalidConfig: the configuration is wrong.
+        IntegrityBroken, StoreFailed: the store cannot be opened.
+    """
+    place = workspace_folder.find(Path(path))
+    runtime = await open_runtime(place, configure(place.root, flags), models=models, dispatch=dispatch)
+    try:
+        yield Workspace(runtime)
+    finally:
+        await close_runtime(runtime, drain_us=Microseconds(drain_s * US_PER_S))
+
+
+async def cancel_job(runtime: Runtime, job_id: JobId, *, reason: str) -> CancelResult:
+    """Cancel a run: first the durable flag, then the call.
+
+    Raises:
+        NotFound: no such job.
+        InvalidTransition: it has ended otherwise.
+    """
+    reason = naming.token("reason", reason)
+    result = await runtime.store.write(
+        lambda tx: cancelling.cancel_run(
+            tx, runtime.queue, records.job(tx, job_id), reason=reason, by="operator"
+        )
+    )
+    if result.ticket is not None:
+        runtime.dispatcher.cut(result.ticket)
+    runtime.feeds.push(job_id, Over(JobState.CANCELLED))
+    return result
+
+
+def result_of(reader: Reader, job_id: JobId) -> Result:
+    """Return how a job stands, with its answer's text."""
+    job = records.job(reader, job_id)
+    row = reader.row("job_answer", {"job_id": job_id})
+    usage = TokenUsage(job.prompt_tokens, job.completion_tokens, job.total_tokens)
+    return Result(
+        job_id=job_id,
+        session_id=job.session_id,
+        state=job.state,
+        text=views.text_of(reader, ArtifactId(str(row[0]))) if row else None,
+        usage=None if usage == TokenUsage() else usage,
+        error_code=job.error_code,
+        reason=job.reason,
+        attempts=job.attempt,
+    )
+
+
+def _model_settings(runtime: Runtime, session: Session) -> bounds.ModelSettings | None:
+    provider = runtime.settings.providers.get(session.provider_id)
+    return provider.models.get(session.model_id) if provider else None
+
+
+def _request_hash(*parts: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+
+def _require_key(key: str | None) -> None:
+    if key is not None and not (0 < len(key) <= bounds.MAX_IDEMPOTENCY_KEY_CHARS and key.isprintable()):
+        raise InvalidRequest(field="idempotency_key", reason="not_a_key", limit_chars=bounds.MAX_IDEMPOTENCY_KEY_CHARS)

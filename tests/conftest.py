@@ -1,0 +1,24 @@
+"""Settings of the whole suite: repeatable examples, and the audit hook under which every test runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests import audit
+
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
+audit.install()
+
+
+@pytest.fixture(autouse=True)
+def _within_bounds() -> Iterator[None]:
+    """Fail the test during which something left the machine, or opened what its module may not open."""
+    audit.refused.clear()
+    yield
+    assert audit.refused == []
