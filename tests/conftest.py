@@ -22,3 +22,8 @@ def _within_bounds() -> Iterator[None]:
     audit.refused.clear()
     yield
     assert audit.refused == []
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name sets in one order, whatever the hash seed, so that all workers collect the same tests."""
+    return "+".join(sorted(map(str, val))) if isinstance(val, set | frozenset) else None

@@ -17,21 +17,22 @@ from handshake.kernel.lane import LANES
 from handshake.kernel.layer import Layer, LayerName, from_environment, from_flags
 from handshake.kernel.limit import Limits
 from handshake.kernel.locality import Declared, parse_endpoint
+from handshake.kernel.moment import rfc3339
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.settings import ProviderSettings, Settings
 from handshake.kernel.units import Microseconds
 from handshake.operations.feed import Feeds
 from handshake.operations.records import NewIds
+from handshake.operations.runs import KnownModels
 from handshake.operations.turns import Turns
 from handshake.ports.clock import Clock
 from handshake.ports.model import Model
 from handshake.ports.store import Reader, Store
-from handshake.providers.http_transport import HttpModel
+from handshake.providers.http_model import HttpModel
 from handshake.runners.machine import MachineChance, MachineClock
 from handshake.scheduler import recovery
 from handshake.scheduler.dispatcher import Dispatcher
 from handshake.storage import workspace_folder
-from handshake.storage.committer import rfc3339
 from handshake.storage.config_file import read_layer, user_file
 from handshake.storage.files import OsFiles
 from handshake.storage.instance_lock import Holder, InstanceLock
@@ -58,6 +59,7 @@ class Runtime(msgspec.Struct):
     feeds: Feeds
     clock: Clock
     new_id: NewIds
+    known_models: KnownModels
     lock: InstanceLock | None
 
     @property
@@ -169,8 +171,9 @@ async def assemble(
     turns = Turns(store, queue, egress, feeds, clock, new_id, settings.calls, epoch)
     store.follow(dispatcher)
     runtime = Runtime(
-        place, configuration, store, queue, dispatcher, turns, egress, feeds, clock, new_id, lock
-    )
+        place, configuration, store, queue, dispatcher, turns, egress, feeds, clock, new_id,
+        known_models(settings), lock,
+    )  # fmt: skip
     if dispatch:
         await dispatcher.open(store, turns.perform)
     return runtime
@@ -229,6 +232,15 @@ def limits_of(settings: Settings) -> Limits:
         },
         groups=dict(scheduler.concurrency_groups),
     )
+
+
+def known_models(settings: Settings) -> KnownModels:
+    """Return what the settings know of models, by provider and model."""
+    return {
+        (provider, model): known
+        for provider, entry in settings.providers.items()
+        for model, known in entry.models.items()
+    }
 
 
 def _declared(entry: ProviderSettings) -> Declared:

@@ -64,15 +64,18 @@ class TurnHandle:
         self.job_id = accepted.job_id
         self.turn_id = accepted.turn_id
         self.session_id = session_id
+        self._may_be_over = accepted.repeated
         self.repeated = accepted.repeated
         """Whether the idempotency key was known, so that this is an earlier turn."""
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         """Yield text, attempts and the end (`Over`)."""
         try:
-            ended = self._ended()
-            if ended is not None:
-                self._feed.push(Over(ended))
+            if self._may_be_over:
+                ended = self._ended()
+                if ended is not None:
+                    self._feed.push(Over(ended))
+            self._may_be_over = True
             async for piece in self._feed:
                 yield piece
         finally:
@@ -80,9 +83,8 @@ class TurnHandle:
 
     async def result(self) -> Result:
         """Wait for the end of the turn and return what came of it."""
-        if self._ended() is None:
-            async for _ in self:
-                pass
+        async for _ in self:
+            pass
         return await self._runtime.store.read(self._read)
 
     async def cancel(self, *, reason: str = "operator") -> CancelResult:
@@ -133,8 +135,6 @@ class SessionHandle:
             raise InvalidRequest(field="timeout_ms", reason="out_of_range", low=1, high=bounds.MAX_CALL_MS)
         _require_key(idempotency_key)
         content = await runtime.store.prepare(data, "text/plain; charset=utf-8")
-        session = await runtime.store.read(lambda reader: records.session(reader, self.session_id))
-        known = _model_settings(runtime, session)
         turn = Turn(
             session_id=self.session_id,
             turn_id=TurnId(runtime.new_id()),
@@ -147,17 +147,16 @@ class SessionHandle:
             trusted=True,
             priority=priority,
             lane=lane,
-            concurrency_group=known.group if known else None,
             max_retries=DEFAULT_MAX_RETRIES,
             retry_backoff=Backoff.EXPONENTIAL,
             timeout_ms=wait_ms,
-            max_output_tokens=max_output_tokens or (known.max_output_tokens if known else None),
+            max_output_tokens=max_output_tokens,
             idempotency_key=idempotency_key,
             request_sha256=_request_hash(content.artifact_id, lane, priority, max_output_tokens, timeout_ms),
         )
         listening = runtime.feeds.listen(turn.job_id)
         try:
-            accepted = await runtime.store.write(lambda tx: runs.accept(tx, runtime.queue, turn))
+            accepted = await runtime.store.write(lambda tx: runs.accept(tx, runtime.queue, turn, runtime.known_models))
         except BaseException:
             runtime.feeds.leave(turn.job_id, listening)
             raise
@@ -368,11 +367,6 @@ def result_of(reader: Reader, job_id: JobId) -> Result:
         reason=job.reason,
         attempts=job.attempt,
     )
-
-
-def _model_settings(runtime: Runtime, session: Session) -> bounds.ModelSettings | None:
-    provider = runtime.settings.providers.get(session.provider_id)
-    return provider.models.get(session.model_id) if provider else None
 
 
 def _request_hash(*parts: object) -> str:

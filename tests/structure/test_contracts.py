@@ -77,4 +77,4 @@ def test_contract_notices_an_intruder(copy: Path, contract: str, file: str, line
     path.write_text(f"{before}\n{line}\n", encoding="utf-8")
     result = lint(copy, "--contract", contract)
     assert "1 broken" in result.stdout, result.stdout + result.stderr
-    assert file.removesuffix(".py").removesuffix("/__init__").replace("/", ".") in result.stdout
+    assert (path.parent if path.name == "__init__.py" else path).stem in result.stdout

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 import pytest
 
+from scripts.commands import commands_page
 from scripts.generate_docs import documents
-from tests.structure.tree import ROOT, name_of, source_files
+from tests.structure.tree import ROOT, name_of
 
 LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -32,7 +34,28 @@ def test_links_between_pages_lead_somewhere(path: Path) -> None:
     assert [one for one in targets if not (path.parent / one).exists()] == []
 
 
-def test_tree_names_every_module() -> None:
-    """The tree in docs/architecture.md has a line for each module."""
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert [name_of(path) for path in source_files() if path.name != "__init__.py" and path.name not in page] == []
+def test_command_page_shows_what_click_knows() -> None:
+    """Usage, description, options and a verbatim example of every command reach the page; hidden ones do not."""
+
+    @click.group(help="All of it.")
+    def tool() -> None: ...
+
+    @tool.command(help="Count things.", epilog="\b\nExample:\n  tool count --by 2")
+    @click.option("--by", default=1, show_default=True, help="Step.")
+    def count(by: int) -> None: ...
+
+    @tool.command(hidden=True, help="Nobody sees this.")
+    def secret() -> None: ...
+
+    page = commands_page(tool, "tool")
+    for expected in (
+        "## `tool`",
+        "All of it.",
+        "## `tool count`",
+        "Count things.",
+        "| `--by INTEGER` | Step.",
+        "default: 1",
+    ):
+        assert expected in page
+    assert "```\nExample:\n  tool count --by 2\n```" in page
+    assert "Nobody sees this." not in page

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.requirement import requirement
-from tests.structure.tree import dotted, imported, name_of, python_files, source_files, syntax
+from tests.structure.tree import ROOT, dotted, imported, module_name, name_of, python_files, source_files, syntax, text
 
 PURE_IMPORTS = frozenset(
     "__future__ base64 binascii bisect collections contextlib dataclasses datetime decimal difflib enum fnmatch "
@@ -34,6 +35,13 @@ def pure_files() -> list[Path]:
     """Return the modules that must be pure."""
     wire_forms = [path for path in python_files("src/handshake/providers") if path.name.startswith("wire_")]
     return [*python_files("src/handshake/kernel", "src/handshake/ports"), *wire_forms]
+
+
+def test_every_pure_module_is_under_contract() -> None:
+    """The import contract names each wire form, because it can name no pattern."""
+    contracts = tomllib.loads(text(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    named = tuple(next(one["source_modules"] for one in contracts if one["id"] == "pure"))
+    assert [name_of(path) for path in pure_files() if not module_name(path).startswith(named)] == []
 
 
 def calls(path: Path) -> set[str]:

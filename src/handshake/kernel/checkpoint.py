@@ -102,10 +102,10 @@ class VerifierKey(msgspec.Struct, frozen=True, gc=False):
         Raises:
             InvalidRequest: field `verifier_key`; reason `form`, `algorithm` or `key_id`.
         """
-        name, _, rest = text[: 2 * MAX_LINE_CHARS].partition("+")
+        name, _, rest = text.partition("+")
         key_id, _, encoded = rest.partition("+")
-        packed = _unbase64(encoded)
-        if not _is_name(name) or packed is None:
+        packed = _unbase64(encoded) if len(rest) <= MAX_LINE_CHARS else None
+        if not _is_name(name) or not packed:
             raise InvalidRequest(field="verifier_key", reason="form")
         if packed[:1] != _ED25519 or len(packed) != 1 + PUBLIC_KEY_BYTES:
             raise InvalidRequest(field="verifier_key", reason="algorithm")

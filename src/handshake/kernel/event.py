@@ -20,6 +20,9 @@ import msgspec
 from handshake.kernel.errors import InvalidEvent
 from handshake.kernel.fields import Count, Id, Name, Sha256, Timestamp, Token
 
+FIRST_PREV_HASH = "0" * 64
+"""`prev_hash` of the first event of a log."""
+
 
 class Actor(StrEnum):
     """Who caused an event."""
@@ -75,7 +78,7 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     policy_decision_id: Id | None = None
 
 
-class _Tail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+class Tail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """The envelope after `seq`, in canonical order."""
 
     session_span_id: Id | None = None
@@ -130,7 +133,7 @@ class Sealed(msgspec.Struct, frozen=True, gc=False):
 _registry: dict[str, EventType] = {}
 _by_payload: dict[type[Payload], EventType] = {}
 _encode = msgspec.json.Encoder().encode
-_tails = msgspec.json.Decoder(_Tail).decode
+_tails = msgspec.json.Decoder(Tail).decode
 _P = TypeVar("_P", bound=Payload)
 _BREAKS_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 FORBIDDEN_KEYS = frozenset({"body", "body_text", "raw_body", "prompt", "content", "text"})
@@ -223,7 +226,7 @@ def seal(payload: Payload, context: Context, *, event_id: str, timestamp: str) -
             )
         )
         tail = _encode(
-            _Tail(
+            Tail(
                 session_span_id=context.session_span_id,
                 timestamp=timestamp,
                 trace_id=context.trace_id,

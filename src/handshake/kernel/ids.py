@@ -21,9 +21,8 @@ WorkspaceId = NewType("WorkspaceId", str)
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_VERSION_7 = 0x7 << 76
-_VARIANT_RFC = 0b10 << 62
-_LOW_62 = (1 << 62) - 1
+_VARIANT_RFC = 0b10 << 14
+_LOW_48 = (1 << 48) - 1
 
 CHANCE_BITS = 74
 """Random bits that one UUIDv7 takes."""
@@ -39,15 +38,14 @@ def uuid7(now_us: Microseconds, chance: int) -> str:
     Source:
         RFC 9562 §5.7.
     """
-    value = (
-        ((now_us // 1000) & 0xFFFFFFFFFFFF) << 80
-        | _VERSION_7
-        | (chance >> 62 & 0xFFF) << 64
-        | _VARIANT_RFC
-        | chance & _LOW_62
+    ms = now_us // 1000
+    return "%08x-%04x-7%03x-%04x-%012x" % (
+        ms >> 16 & 0xFFFFFFFF,
+        ms & 0xFFFF,
+        chance >> 62 & 0xFFF,
+        _VARIANT_RFC | chance >> 48 & 0x3FFF,
+        chance & _LOW_48,
     )
-    digits = f"{value:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def is_uuid(text: str) -> bool:

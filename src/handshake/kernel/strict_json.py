@@ -84,7 +84,7 @@ class _FaultError(Exception):
 
 
 _BOM = b"\xef\xbb\xbf"
-_HIGH_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -93,7 +93,7 @@ def _read(data: bytes, text: str, *, max_depth: int, keep: bool) -> JsonValue:
     if _nests_deeper(value, max_depth):
         raise _FaultError("too_deep")
     # Decoded UTF-8 holds no surrogate, so a lone one can only come from an escape; writing the value finds it.
-    if _HIGH_ESCAPE.search(data):
+    if _SURROGATE_ESCAPE.search(data):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:

@@ -6,6 +6,8 @@ Units touch the queue last, so that one that fails leaves it as it was.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from handshake.kernel.catalogue import SchedulerDispatch, SchedulerEnqueue, SessionMessage
@@ -26,7 +28,7 @@ from handshake.kernel.message import MessageRole, SourceKind
 from handshake.kernel.queue import QueuedRun, RunQueue
 from handshake.kernel.retry import Backoff
 from handshake.kernel.session import Ending, Facts, SessionState, derive
-from handshake.kernel.settings import MAX_OPEN_TURNS_PER_SESSION, MAX_QUEUED_RUNS
+from handshake.kernel.settings import MAX_OPEN_TURNS_PER_SESSION, MAX_QUEUED_RUNS, ModelSettings
 from handshake.kernel.units import US_PER_MS
 from handshake.ports.store import Content, Tx
 
@@ -48,7 +50,6 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     trusted: bool
     priority: int
     lane: Lane | None
-    concurrency_group: str | None
     max_retries: int
     retry_backoff: Backoff
     timeout_ms: int
@@ -65,7 +66,11 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     repeated: bool
 
 
-def accept(tx: Tx, queue: RunQueue, turn: Turn) -> Accepted:
+KnownModels = Mapping[tuple[str, str], ModelSettings]
+"""What the configuration knows of models, by provider and model."""
+
+
+def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted:
     """Add a turn's message and queue its run.
 
     Raises:
@@ -95,6 +100,8 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn) -> Accepted:
     if len(queue) >= MAX_QUEUED_RUNS or queue.waiting_in(turn.session_id) >= MAX_OPEN_TURNS_PER_SESSION:
         raise RateLimited(session_id=turn.session_id, reason="queue_full")
     now_us = tx.now_us
+    model = models.get((str(provider_id), str(model_id)))
+    group = model.group if model else None
     run_lane = turn.lane or Lane(str(lane))
     context = Context(
         actor=turn.actor,
@@ -124,14 +131,11 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn) -> Accepted:
             "job_id": turn.job_id, "job_kind": JobKind.MODEL_RUN, "session_id": turn.session_id,
             "turn_id": turn.turn_id, "turn_seq": turn_seq, "trace_id": turn.trace_id, "wp_id": wp_id, "mt_id": mt_id,
             "state": JobState.QUEUED, "provider_id": provider_id, "model_id": model_id, "backend": backend,
-            "lane": run_lane, "priority": turn.priority, "concurrency_group": turn.concurrency_group,
-            "fairness_key": root_id, "attempt": 0, "max_retries": turn.max_retries,
+            "lane": run_lane, "priority": turn.priority, "concurrency_group": group,
+            "fairness_key": root_id, "max_retries": turn.max_retries,
             "retry_backoff": turn.retry_backoff, "timeout_ms": turn.timeout_ms,
-            "max_output_tokens": turn.max_output_tokens, "idempotency_key": turn.idempotency_key,
+            "max_output_tokens": turn.max_output_tokens or (model.max_output_tokens if model else None), "idempotency_key": turn.idempotency_key,
             "request_sha256": turn.request_sha256, "created_at_us": now_us,
-            "not_before_us": 0, "wait_reason": None, "runtime_epoch": 0, "holds_slot": 0, "started_at_us": None,
-            "ended_at_us": None, "reason": None, "error_code": None, "error_summary": None, "prompt_hash": None,
-            "answer_message_id": None, "prompt_tokens": None, "completion_tokens": None, "total_tokens": None,
         },
     )  # fmt: skip
     assert enqueue_seq is not None, "an insert that returns, returns"
@@ -148,7 +152,7 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn) -> Accepted:
     require_one(moved, turn.session_id)
     tx.append(
         SchedulerEnqueue(
-            concurrency_group=turn.concurrency_group,
+            concurrency_group=group,
             job_id=turn.job_id,
             lane=run_lane,
             priority=turn.priority,
@@ -159,7 +163,7 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn) -> Accepted:
     queue.add(
         QueuedRun(
             turn.job_id, turn.session_id, _int(enqueue_seq[0]), _int(turn_seq), run_lane, turn.priority,
-            SlotKey(str(provider_id), str(model_id), turn.concurrency_group), str(root_id), 0, now_us, 0,
+            SlotKey(str(provider_id), str(model_id), group), str(root_id), 0, now_us, 0,
             turn.trace_id, _text(wp_id), _text(mt_id),
         )  # fmt: skip
     )

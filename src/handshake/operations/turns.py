@@ -33,6 +33,7 @@ from handshake.ports.store import Content, Reader, Store, Unit
 
 _TEXT = "text/plain; charset=utf-8"
 _BODY = "application/octet-stream"
+_ROLES = {role.value: role for role in MessageRole}
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -150,16 +151,13 @@ class Turns:
         return finished
 
     async def _request(self, ticket: RunTicket) -> _Request:
-        def load(reader: Reader) -> _Request:
-            return _load_request(reader, ticket)
-
-        def size(reader: Reader) -> int:
-            row = reader.row("session_thread_bytes", {"session_id": ticket.session_id})
-            return int(row[0] or 0) if row else 0
-
-        if self._store.read_now(size) <= OFF_LOOP_BYTES:
-            return self._store.read_now(load)
-        return await self._store.read(load)
+        small = self._store.read_now(lambda reader: _load_request(reader, ticket, max_bytes=OFF_LOOP_BYTES))
+        if small is not None:
+            return small
+        whole = await self._store.read(lambda reader: _load_request(reader, ticket, max_bytes=MAX_REQUEST_BYTES))
+        if whole is None:
+            raise TooLarge(field="thread", limit_bytes=MAX_REQUEST_BYTES)
+        return whole
 
     async def _finish(self, ticket: RunTicket, seen: _Progress, finished: Finished) -> Ended:
         content = await self._content(seen)
@@ -230,30 +228,35 @@ class Turns:
             self._feeds.push(ticket.job_id, Over(ended.state))
 
 
-def _load_request(reader: Reader, ticket: RunTicket) -> _Request:
+def _load_request(reader: Reader, ticket: RunTicket, *, max_bytes: int) -> _Request | None:
     """Return the thread as the run's request holds it: its own turn, and earlier turns that were answered.
 
     A turn that failed or was cancelled has no answer; left in, it would make two user messages in a row, which
-    many chat templates refuse.
+    many chat templates refuse. None if the thread holds more than `max_bytes`.
 
     Source:
         message.thread.rebuilds_same_bytes, scheduler.session.head_only (01 §3, §5).
     """
     job = reader.row("job_request", {"job_id": ticket.job_id})
     assert job is not None, "jobs are never deleted"
-    turn_seq, timeout_ms, max_output_tokens = job
+    turn_seq, timeout_ms, max_output_tokens, thread_bytes = job
+    if isinstance(thread_bytes, int) and thread_bytes > max_bytes:
+        return None
     rows = reader.rows("message_thread", {"session_id": ticket.session_id, "turn_seq": turn_seq})
     answered = {row[0] for row in rows if row[1] == MessageRole.ASSISTANT}
     thread = [
-        ThreadMessage(MessageRole(str(role)), _text_of(reader, str(artifact_id)))
-        for seq, role, artifact_id in rows
+        ThreadMessage(_ROLES[str(role)], _text_of(reader, str(artifact_id), data))
+        for seq, role, artifact_id, data in rows
         if seq == turn_seq or seq in answered
     ]
     assert isinstance(timeout_ms, int), "the column is a STRICT INTEGER"
     return _Request(thread, timeout_ms, max_output_tokens if isinstance(max_output_tokens, int) else None)
 
 
-def _text_of(reader: Reader, artifact_id: str) -> str:
+def _text_of(reader: Reader, artifact_id: str, inline: object) -> str:
+    """Return a message's text; the bytes are checked against their hash, wherever they lie."""
+    if isinstance(inline, bytes) and hashlib.sha256(inline).hexdigest() == artifact_id:
+        return inline.decode()
     data = reader.artifact(ArtifactId(artifact_id))
     if data is None:
         raise IntegrityBroken(subject="artifact", artifact_id=artifact_id, reason="missing")

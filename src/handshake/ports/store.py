@@ -73,6 +73,10 @@ class Tx(Reader, Protocol):
         """
         ...
 
+    def sign_checkpoint(self) -> None:
+        """Sign the log before COMMIT, with all events of the batch, unless everything is signed already."""
+        ...
+
 
 Unit: TypeAlias = Callable[[Tx], T]
 

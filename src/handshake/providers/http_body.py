@@ -57,6 +57,10 @@ class Deadlines:
         """Note that the first byte of the answer is here."""
         self._has_begun = True
 
+    def shorten(self, limit_ms: int) -> None:
+        """Let the whole call be over `limit_ms` from now, if it is not over before."""
+        self._total_at = min(self._total_at, self._loop.time() + limit_ms / 1_000)
+
     def next(self) -> tuple[float, FaultKind]:
         """Return when a wait that begins now is over, and as what.
 
@@ -132,13 +136,3 @@ class BoundedBody:
         if self._left_bytes < 0:
             raise WireFault(FaultKind.TOO_LARGE)
         return chunk
-
-    async def read_up_to(self, max_bytes: int) -> bytes:
-        """Return the body from here, cut at `max_bytes`."""
-        body = bytearray()
-        while len(body) < max_bytes:
-            chunk = await self.read()
-            if not chunk:
-                break
-            body += chunk
-        return bytes(body[:max_bytes])

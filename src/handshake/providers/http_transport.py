@@ -1,11 +1,10 @@
-"""HTTP transport: the model adapter that sends exact bytes to one provider and closes when told.
+"""HTTP transport: opens connections to one provider, sends exact bytes, reads answers, and closes when told.
 
-The environment has no say: no proxy, no netrc, no CA override, no cookie, no redirect. Connections are opened in
-this module and nowhere else, each to an address that was admitted for it.
+The environment has no say: no proxy, no netrc, no CA override, no cookie, no redirect. Connections to providers are
+opened in this module and nowhere else, each to an address that was admitted for it.
 
 Source:
-    provider.environment.is_ignored, provider.ssrf.blocked, provider.limits.bound_memory,
-    provider.error.not_echoed (03 §2, §5, §7).
+    provider.environment.is_ignored, provider.ssrf.blocked, provider.limits.bound_memory (03 §2, §7).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import io
 import socket
 import ssl
 import struct
-from collections.abc import AsyncGenerator, Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -27,113 +25,42 @@ from aiohttp.connector import AddrInfoType, Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
-from handshake.kernel.errors import InvalidConfig, InvalidRequest, TooLarge
-from handshake.kernel.ids import ModelId, ProviderId
-from handshake.kernel.job import Backend
-from handshake.kernel.locality import Declared, Endpoint
-from handshake.kernel.retry import Fault, FaultKind
-from handshake.kernel.settings import MAX_ERROR_BODY_BYTES, MAX_REQUEST_BYTES, MAX_SLOTS
-from handshake.ports.clock import Clock
-from handshake.ports.model import CallLimits, EgressPass, Finished, ModelCall, ModelFault, TextPiece, ThreadMessage
+from handshake.kernel.retry import FaultKind
+from handshake.kernel.settings import MAX_SLOTS
+from handshake.ports.model import CallLimits
 from handshake.providers.http_body import BoundedBody, Deadlines
-from handshake.providers.locality import MAX_LISTING_BYTES, PROBE_LIMIT_MS, Asked, Boundary, Lookup, system_lookup
-from handshake.providers.wire_http import is_encoded, media_type, request_headers, retry_after_ms
-from handshake.providers.wire_openai import PATH, AnswerReader, StreamedAnswer, WholeAnswer, chat_request, model_of
+from handshake.providers.locality import Boundary
 from handshake.providers.wire_sse import WireFault
 
 CONNECT_LIMIT_MS = 5_000
 """One address; a name may have several."""
 KEEP_ALIVE_S = 4.0
 """An idle connection: shorter than what engines allow, so that they do not close it under a request."""
-ERROR_BODY_LIMIT_MS = 2_000
-"""Reading an error's body: the status is known, the rest only helps."""
 DRAIN_LIMIT_MS = 20
 """From an answer's end mark to the end of its bytes; a connection that takes longer is not kept."""
 CLOSE_LIMIT_MS = 1_000
 """From closing to closed (01 §6)."""
 
-_PROBE_LIMITS = CallLimits(PROBE_LIMIT_MS, PROBE_LIMIT_MS, PROBE_LIMIT_MS, MAX_LISTING_BYTES)
-_ERROR_LIMITS = CallLimits(ERROR_BODY_LIMIT_MS, ERROR_BODY_LIMIT_MS, ERROR_BODY_LIMIT_MS, 2 * MAX_ERROR_BODY_BYTES)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _UNWANTED_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-_REDACTED = b"[REDACTED:secrets]"
 
 
-class HttpModel:
-    """One provider over HTTP in OpenAI's chat form; in this part it opens nothing but local endpoints.
+class HttpTransport:
+    """The way to one provider's endpoint; its connections are kept for a moment after an answer was read whole.
 
     Args:
-        provider_id: whose passes it takes.
-        endpoint: the checked base URL.
-        declared: what the config file states about it.
-        clock: what `Retry-After` dates are compared with.
-        secret: resolves a credential reference when a call is made; nothing of it is kept.
-        credential_ref: the reference; None for engines that want none.
-        lookup: how names become addresses.
+        boundary: which addresses may be connected to, asked for every connection.
     """
 
-    def __init__(
-        self,
-        provider_id: ProviderId,
-        endpoint: Endpoint,
-        declared: Declared,
-        *,
-        clock: Clock,
-        secret: Callable[[str], str],
-        credential_ref: str | None = None,
-        lookup: Lookup = system_lookup,
-    ) -> None:
-        self._provider_id = provider_id
-        self._boundary = Boundary(provider_id, endpoint, declared, lookup)
-        self._endpoint = endpoint
-        self._clock = clock
-        self._secret = secret
-        self._credential_ref = credential_ref
+    def __init__(self, boundary: Boundary) -> None:
+        self._boundary = boundary
         self._session: aiohttp.ClientSession | None = None
 
-    async def backend(self, model_id: ModelId) -> Backend:
-        """Decide where `model_id` would run, from addresses and listing as they are now."""
-        if await self._boundary.place() is Backend.CLOUD:
-            return Backend.CLOUD
-        return await self._boundary.model(model_id, self._ask)
-
-    def render(self, model_id: ModelId, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
-        """Return the exact body of a request, in runtime form (03 §2)."""
-        return chat_request(model_id, thread, max_output_tokens=max_output_tokens)
-
-    async def answer(self, egress_pass: EgressPass, call: ModelCall) -> AsyncGenerator[TextPiece | Finished, None]:
-        """Send `call.body` and yield pieces as they arrive; see `ports.model.Model`."""
-        self._take(egress_pass, call)
-        if await self._boundary.model(egress_pass.model_id, self._ask) is not Backend.LOCAL:
-            raise self._boundary.refusal(egress_pass.model_id)
-        credential = self._credential()
-        deadlines = Deadlines(call.limits)
-        exchange = _Exchange()
-        consumed = False
-        try:
-            response = await self._post(call.body, credential, deadlines, exchange)
-            if response.status != 200:
-                raise await self._refused(response, credential)
-            reader = _reader(response, call.limits)
-            body = BoundedBody(response.content, deadlines, call.limits.max_response_bytes)
-            while not reader.is_done:
-                chunk = await body.read()
-                for piece in reader.feed(chunk):
-                    consumed = True
-                    yield piece
-                if not chunk:
-                    break
-            finished = reader.finish()
-            await _drain(response)
-        except WireFault as fault:
-            said = _without(credential, fault.body)[:MAX_ERROR_BODY_BYTES]
-            raise ModelFault(Fault(fault.kind, fault.status, None, exchange.was_open, consumed), said) from None
-        except (aiohttp.ClientError, OSError) as fault:
-            raise ModelFault(Fault(_kind_of(fault), None, None, exchange.was_open, consumed)) from None
-        finally:
-            deadlines.close()
-            await exchange.close()
-        yield finished
+    def exchange(self, limits: CallLimits) -> Exchange:
+        """Return one request and its response, under limits whose time begins now."""
+        if self._session is None:
+            self._session = _session(self._boundary)
+        return Exchange(self._session, self._boundary.endpoint.origin, limits)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -141,102 +68,17 @@ class HttpModel:
         if session is not None:
             await session.close()
 
-    def _take(self, egress_pass: EgressPass, call: ModelCall) -> None:
-        """Use the pass; it and the body must be of one model, which is this provider's."""
-        if type(egress_pass) is not EgressPass:
-            raise TypeError("a model is opened by an EgressPass")
-        egress_pass.spend()
-        if egress_pass.provider_id != self._provider_id:
-            raise InvalidRequest(field="provider", reason="not_of_this_pass")
-        if len(call.body) > MAX_REQUEST_BYTES:
-            raise TooLarge(bytes=len(call.body), max_bytes=MAX_REQUEST_BYTES)
-        if model_of(call.body) != egress_pass.model_id:
-            raise InvalidRequest(field="model", reason="not_of_this_pass")
 
-    def _credential(self) -> str | None:
-        if self._credential_ref is None:
-            return None
-        try:
-            credential = self._secret(self._credential_ref)
-            request_headers(credential, accept="*/*")
-        except (LookupError, OSError, ValueError):
-            raise InvalidConfig(key="credential", reason="unresolved", provider_id=self._provider_id) from None
-        return credential
+class Exchange:
+    """One request and its response, and the connection that they use; made by `HttpTransport.exchange`."""
 
-    async def _post(
-        self, body: bytes, credential: str | None, deadlines: Deadlines, exchange: _Exchange
-    ) -> aiohttp.ClientResponse:
-        headers = request_headers(credential, accept="text/event-stream, application/json")
-        return await self._send("POST", self._endpoint.path + PATH, headers, body, deadlines, exchange)
-
-    async def _ask(self, path: str) -> Asked:
-        """Send a GET below the origin, for `locality`; the body of the call waits for its answer."""
-        deadlines, exchange = Deadlines(_PROBE_LIMITS), _Exchange()
-        headers = request_headers(self._credential(), accept="application/json")
-        del headers["content-type"]
-        try:
-            response = await self._send("GET", path, headers, None, deadlines, exchange)
-            if is_encoded(response.headers.get("Content-Encoding")):
-                raise WireFault(FaultKind.GARBAGE)
-            body = BoundedBody(response.content, deadlines, MAX_LISTING_BYTES)
-            return Asked(response.status, await body.read_up_to(MAX_LISTING_BYTES + 1))
-        except WireFault as fault:
-            raise ModelFault(Fault(fault.kind)) from None
-        except (aiohttp.ClientError, OSError) as fault:
-            raise ModelFault(Fault(_kind_of(fault))) from None
-        finally:
-            deadlines.close()
-            await exchange.close()
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        headers: dict[str, str],
-        body: bytes | None,
-        deadlines: Deadlines,
-        exchange: _Exchange,
-    ) -> aiohttp.ClientResponse:
-        """Return the response once its head is here."""
-        if self._session is None:
-            self._session = _session(self._boundary)
-        at, kind = deadlines.next()
-        limit = asyncio.timeout_at(at)
-        token = _current.set(exchange)
-        try:
-            async with limit:
-                exchange.response = await self._session.request(
-                    method,
-                    URL(self._endpoint.origin + path, encoded=True),
-                    data=None if body is None else io.BytesIO(body),
-                    headers=headers,
-                    allow_redirects=False,
-                )
-            return exchange.response
-        except TimeoutError:
-            if limit.expired():
-                raise WireFault(kind) from None
-            raise
-        finally:
-            _current.reset(token)
-
-    async def _refused(self, response: aiohttp.ClientResponse, credential: str | None) -> ModelFault:
-        """Return the fault of an answer other than 200, with what of its body came in time."""
-        body, deadlines = bytearray(), Deadlines(_ERROR_LIMITS)
-        source = BoundedBody(response.content, deadlines, _ERROR_LIMITS.max_response_bytes)
-        with contextlib.suppress(WireFault, aiohttp.ClientError), contextlib.closing(deadlines):
-            while len(body) < MAX_ERROR_BODY_BYTES + len(credential or "") and (chunk := await source.read()):
-                body += chunk
-        wait_ms = retry_after_ms(response.headers.get("Retry-After"), now_us=self._clock.now_us())
-        fault = Fault(FaultKind.STATUS, response.status, wait_ms, sent=True)
-        return ModelFault(fault, _without(credential, bytes(body))[:MAX_ERROR_BODY_BYTES])
-
-
-class _Exchange:
-    """One request and its response, and the connection that they use."""
-
-    def __init__(self) -> None:
-        self.response: aiohttp.ClientResponse | None = None
+    def __init__(self, session: aiohttp.ClientSession, origin: str, limits: CallLimits) -> None:
+        self._session = session
+        self._origin = origin
+        self._limits = limits
+        self._deadlines = Deadlines(limits)
+        self._response: aiohttp.ClientResponse | None = None
+        self._body: BoundedBody | None = None
         self._protocol: ResponseHandler | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -244,6 +86,65 @@ class _Exchange:
     def was_open(self) -> bool:
         """Whether there was a connection, so that bytes may have left."""
         return self._transport is not None
+
+    @property
+    def status(self) -> int:
+        """The response's status."""
+        return 0 if self._response is None else self._response.status
+
+    def header(self, name: str) -> str | None:
+        """Return a header of the response; of a repeated one, the first."""
+        return None if self._response is None else self._response.headers.get(name)
+
+    async def send(self, method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> None:
+        """Send a request, byte for byte, and return once the head of its response is here.
+
+        Raises:
+            WireFault: no connection, no head in time, or none of HTTP.
+            EndpointBlocked, ConsentRequired: the addresses are not admitted; nothing was sent.
+        """
+        at, kind = self._deadlines.next()
+        limit = asyncio.timeout_at(at)
+        token = _current.set(self)
+        try:
+            async with limit:
+                self._response = await self._session.request(
+                    method,
+                    URL(self._origin + path, encoded=True),
+                    data=None if body is None else io.BytesIO(body),
+                    headers=headers,
+                    allow_redirects=False,
+                )
+        except (aiohttp.ClientError, OSError) as fault:
+            raise WireFault(kind if limit.expired() else _kind_of(fault)) from None
+        finally:
+            _current.reset(token)
+        self._body = BoundedBody(self._response.content, self._deadlines, self._limits.max_response_bytes)
+
+    async def read(self) -> bytes:
+        """Return the next bytes of the response's body, or none at its end.
+
+        Raises:
+            WireFault: it broke off, is too slow or too large.
+        """
+        if self._body is None:
+            return b""
+        try:
+            return await self._body.read()
+        except (aiohttp.ClientError, OSError) as fault:
+            raise WireFault(_kind_of(fault)) from None
+
+    def allow_only(self, limit_ms: int) -> None:
+        """Let the rest of the response take `limit_ms` at most, from now."""
+        self._deadlines.shorten(limit_ms)
+
+    async def drain(self) -> None:
+        """Take the end of the bytes, which comes right after an answer's end mark, so that the connection is kept."""
+        if self._response is not None:
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+                async with asyncio.timeout(DRAIN_LIMIT_MS / 1_000):
+                    while await self._response.content.readany():
+                        pass
 
     def opened(self, connection: Connection) -> None:
         """Note the connection on which the request is about to be sent."""
@@ -254,7 +155,8 @@ class _Exchange:
 
         A connection whose response was read to its end is idle and not ours any more.
         """
-        response, transport, protocol = self.response, self._transport, self._protocol
+        self._deadlines.close()
+        response, transport, protocol = self._response, self._transport, self._protocol
         if transport is None or protocol is None:
             return
         if response is not None and response.connection is None:
@@ -272,7 +174,7 @@ class _Exchange:
                 closed.exception()
 
 
-_current: ContextVar[_Exchange] = ContextVar("exchange")
+_current: ContextVar[Exchange] = ContextVar("exchange")
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -349,25 +251,6 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-def _reader(response: aiohttp.ClientResponse, limits: CallLimits) -> AnswerReader:
-    if is_encoded(response.headers.get("Content-Encoding")):
-        raise WireFault(FaultKind.GARBAGE)
-    kind = media_type(response.headers.get("Content-Type"))
-    if kind == "text/event-stream":
-        return StreamedAnswer()
-    if kind == "application/json":
-        return WholeAnswer(limits.max_response_bytes)
-    raise WireFault(FaultKind.GARBAGE)
-
-
-async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Take the end of the bytes, which comes right after the end mark, so that the connection can be kept."""
-    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-        async with asyncio.timeout(DRAIN_LIMIT_MS / 1_000):
-            while await response.content.readany():
-                pass
-
-
 def _kind_of(fault: Exception) -> FaultKind:
     if isinstance(fault, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
         return FaultKind.CONNECT
@@ -376,8 +259,3 @@ def _kind_of(fault: Exception) -> FaultKind:
     if isinstance(fault, aiohttp.ClientResponseError):
         return FaultKind.GARBAGE
     return FaultKind.RESET
-
-
-def _without(credential: str | None, body: bytes) -> bytes:
-    """Return a provider's words without the credential, which some of them echo."""
-    return body if credential is None else body.replace(credential.encode(), _REDACTED)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 
 from handshake.kernel.units import US_PER_S, Microseconds
+
+_POOL_BYTES = 1_024
+"""Random bytes fetched at once; a copy of a forked process would repeat no more than these."""
 
 
 class MachineClock:
@@ -34,10 +38,25 @@ class MachineClock:
         await asyncio.sleep(span_us / US_PER_S)
 
 
+class _Pool(threading.local):
+    """Random bytes that one thread has fetched and not used yet."""
+
+    left = b""
+    at = 0
+
+
 class MachineChance:
-    """The operating system's random bits; used from several threads."""
+    """The operating system's cryptographic random bits, fetched some at a time because each fetch is a system call."""
+
+    def __init__(self) -> None:
+        self._pool = _Pool()
 
     def bits(self, count: int) -> int:
         """Return `count` random bits, 1 to 256."""
         size = (count + 7) // 8
-        return int.from_bytes(os.urandom(size), "big") >> (size * 8 - count)
+        pool = self._pool
+        at = pool.at
+        if at + size > len(pool.left):
+            pool.left, at = os.urandom(_POOL_BYTES), 0
+        pool.at = at + size
+        return int.from_bytes(pool.left[at : at + size], "big") >> (size * 8 - count)

@@ -22,7 +22,7 @@ ORPHANS_PER_UNIT = 256
 def begin_epoch(tx: Tx) -> int:
     """Start a new runtime epoch and return its number; connections of older ones are gone with their process."""
     tx.run("workspace_next_epoch", {})
-    tx.run("job_release_all", {})
+    tx.run("job_release_ended", {})
     row = tx.row("workspace_get")
     assert row is not None, "the store made the row"
     epoch = row[2]

@@ -1,7 +1,8 @@
 """Committer: group commit. Many units share one SQLite transaction, each in a savepoint of its own.
 
 After any failure of the store the whole batch is taken as gone: SQLite rolls the outer transaction back on a
-full disk. Then every unit runs alone once, and one that fails again is refused with HSK-507-STORE.
+full disk. Then every unit runs alone once, and one that fails again is refused with HSK-507-STORE. Whatever else
+goes wrong between BEGIN and COMMIT ends the same way, so that no transaction is ever left open.
 
 Source:
     recovery.batch.rollback_is_whole, recorder.disk_full.fails_whole (design §3).
@@ -10,13 +11,13 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import apsw
 import msgspec
 
-from handshake.kernel.units import US_PER_S, Microseconds
+from handshake.kernel.moment import rfc3339
+from handshake.kernel.units import Microseconds
 from handshake.ports.clock import Clock
 from handshake.ports.store import Follower, Tx, Unit
 from handshake.storage.event_log import EventLog, LogState
@@ -50,10 +51,11 @@ class _NoFollower:
         """Nothing to note."""
 
 
-def rfc3339(moment_us: int) -> str:
-    """Return a moment as RFC 3339 in UTC with six decimal places."""
-    whole = datetime.fromtimestamp(moment_us // US_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{whole}.{moment_us % US_PER_S:06d}Z"
+def _as_answer(failure: BaseException) -> BaseException:
+    """Return a unit's failure as a future can hold it, which takes no `StopIteration`."""
+    if isinstance(failure, StopIteration):
+        return RuntimeError("a unit of work raised StopIteration")
+    return coded(failure) if isinstance(failure, apsw.Error) else failure
 
 
 class Committer:
@@ -65,13 +67,13 @@ class Committer:
         self._log = log
         self._clock = clock
         self._follower: Follower = _NoFollower()
+        self._reloaded: Follower = self._follower
         self._in_doubt = False
         self.batches = 0
 
     def follow(self, follower: Follower) -> None:
-        """Let `follower` take part from the next batch on; it reads the truth first."""
+        """Let `follower` take part from the next batch on; it reads the truth first. Any thread may call this."""
         self._follower = follower
-        self._in_doubt = True
 
     def commit(self, units: Sequence[Unit[Any]]) -> list[Outcome]:
         """Run the units and return their outcomes, which are durable; never raises for a failing unit."""
@@ -94,34 +96,36 @@ class Committer:
 
     def _together(self, units: Sequence[Unit[Any]], *, sign_now: bool = False) -> list[Outcome]:
         db = self._db
+        follower = self._follower
         now_us = self._clock.now_us()
         try:
             db.execute("BEGIN IMMEDIATE").close()
             self._tx.begin(now_us, rfc3339(now_us))
-            if self._in_doubt:
+            if self._in_doubt or follower is not self._reloaded:
                 self._log.open(db)
-                self._follower.reload(self._tx)
-            outcomes = [self._one(unit) for unit in units]
-            closing = self._one(self._follower.close_batch)
+                follower.reload(self._tx)
+            outcomes = [self._one(unit, follower) for unit in units]
+            closing = self._one(follower.close_batch, follower)
             if closing.failure is not None:
                 raise _BatchGone from closing.failure
             state, signed = self._finish_log(now_us, sign_now=sign_now)
             db.execute("COMMIT").close()
-        except (apsw.Error, OSError, _BatchGone) as failure:
+        except BaseException as failure:
             self._in_doubt = True
             self._roll_back()
-            if isinstance(failure, _BatchGone):
+            if isinstance(failure, _BatchGone) or not isinstance(failure, Exception):
                 raise
             raise _BatchGone from failure
         self._in_doubt = False
+        self._reloaded = follower
         self.batches += 1
         self._log.settle(state, signed)
-        self._follower.committed()
+        follower.committed()
         return outcomes
 
-    def _one(self, unit: Callable[[Tx], Any]) -> Outcome:
+    def _one(self, unit: Callable[[Tx], Any], follower: Follower) -> Outcome:
         db, tx = self._db, self._tx
-        events, changes = len(tx.sealed), self._follower.changes
+        events, changes = len(tx.sealed), follower.changes
         db.execute("SAVEPOINT unit").close()
         try:
             value = unit(tx)
@@ -131,16 +135,17 @@ class Committer:
             del tx.sealed[events:]
             db.execute("ROLLBACK TO unit").close()
             db.execute("RELEASE unit").close()
-            if self._follower.changes != changes:
-                self._follower.reload(tx)
-            return Outcome(failure=coded(failure) if isinstance(failure, apsw.Error) else failure)
+            if follower.changes != changes:
+                follower.reload(tx)
+            return Outcome(failure=_as_answer(failure))
         db.execute("RELEASE unit").close()
         return Outcome(value=value)
 
     def _finish_log(self, now_us: Microseconds, *, sign_now: bool) -> tuple[LogState, tuple[int, int] | None]:
         log, db = self._log, self._db
         state = log.extend(db, self._tx.sealed, now_us) if self._tx.sealed else log.state
-        if not (log.checkpoint_due(state, now_us) or (sign_now and log.has_unsigned(state))):
+        wanted = (sign_now or self._tx.sign_now) and log.has_unsigned(state)
+        if not (wanted or log.checkpoint_due(state, now_us)):
             return state, None
         state, covered = log.sign(db, state, now_us, self._tx.timestamp)
         return state, (covered, now_us)

@@ -14,15 +14,13 @@ import msgspec
 
 from handshake.kernel.catalogue import CheckpointSigned
 from handshake.kernel.checkpoint import Checkpoint, sign
-from handshake.kernel.event import Context, Sealed, seal
+from handshake.kernel.errors import IntegrityBroken
+from handshake.kernel.event import FIRST_PREV_HASH, Context, Sealed, seal
 from handshake.kernel.merkle import Frontier, extend, leaf_hash
 from handshake.kernel.settings import RecorderSettings
 from handshake.kernel.units import US_PER_S
 from handshake.storage.queries import load
 from handshake.storage.signing import SigningKey
-
-FIRST_PREV_HASH = "0" * 64
-"""`prev_hash` of the first event."""
 
 
 class LogState(msgspec.Struct, frozen=True):
@@ -46,8 +44,14 @@ class EventLog:
         self._signed_at_us = 0
 
     def open(self, db: apsw.Connection) -> None:
-        """Read the end of the log; called when the store opens and after a commit that failed."""
+        """Read the end of the log; called when the store opens and after a commit that failed.
+
+        Raises:
+            IntegrityBroken: there is no log, or its end is damaged.
+        """
         row: Any = db.execute(self._queries["log_state"]).fetchone()
+        if row is None:
+            raise IntegrityBroken(subject="log", reason="missing")
         self.state = LogState(row[0], row[1], Frontier.from_bytes(row[2]))
         signed: Any = db.execute(self._queries["checkpoint_last"]).fetchone()
         self._signed_size, self._signed_at_us = (signed[0] + 1, signed[2]) if signed else (0, 0)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from handshake.kernel.errors import StateConflict, StoreFailed
+from handshake.storage.failures import coded
 
 MAX_HOLDER_BYTES = 1_024
+_LOOKS = 100
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "ncpfs"}
 )
@@ -37,29 +40,52 @@ class InstanceLock:
 
         Raises:
             StateConflict: another runtime holds it; the error names it.
+            StoreFailed: there can be no lock in this place.
         """
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as taken:
-            known = read_holder(path)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as failure:
+            raise coded(failure) from failure
+        try:
+            _lock(self._fd)
+        except BlockingIOError as taken:
             os.close(self._fd)
-            raise StateConflict(
-                reason="workspace_in_use",
-                holder_pid=known.pid if known else None,
-                holder_started_at=known.started_at if known else None,
-                holder_program=known.program if known else None,
-                hint="wait for that process or end it; reading commands work beside it",
-            ) from taken
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, msgspec.json.encode(holder), 0)
+            raise _in_use(path) from taken
+        except OSError as failure:
+            os.close(self._fd)
+            raise coded(failure) from failure
+        with suppress(OSError):  # the name is a courtesy; a full disk must not keep a workspace shut
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, msgspec.json.encode(holder), 0)
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
         if self._fd >= 0:
-            os.ftruncate(self._fd, 0)
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            with suppress(OSError):
+                os.ftruncate(fd, 0)
+            os.close(fd)
+
+
+def _lock(fd: int) -> None:
+    """Take the lock, past those who only look for a moment whether someone holds it (`is_held`)."""
+    for _ in range(_LOOKS):
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # refused by a holder, granted beside one who looks
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _in_use(path: Path) -> StateConflict:
+    known = read_holder(path)
+    return StateConflict(
+        reason="workspace_in_use",
+        holder_pid=known.pid if known else None,
+        holder_started_at=known.started_at if known else None,
+        holder_program=known.program if known else None,
+        hint="wait for that process or end it; reading commands work beside it",
+    )
 
 
 def read_holder(path: Path) -> Holder | None:

@@ -7,6 +7,7 @@ Source:
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -42,20 +43,26 @@ class ReadOnlyStore:
         self._artifacts = ArtifactFiles(files, place.artifacts, _no_names)
         if place.vfs is None and not place.database.exists():
             raise NotFound(kind="database")
+        self._turn = threading.Lock()
         try:
             self._db = open_reader(place.database, vfs=place.vfs)
-            require_current(self._db)
+            try:
+                require_current(self._db)
+            except BaseException:
+                self._db.close()
+                raise
         except apsw.Error as failure:
             raise coded(failure) from failure
 
     def read_now(self, query: Callable[[Reader], T]) -> T:
-        """Run `query` over one consistent state."""
+        """Run `query` over one consistent state; one after the other, from whatever thread."""
         try:
-            self._db.execute("BEGIN").close()
-            try:
-                return query(SqliteReader(self._db, self._artifacts))
-            finally:
-                self._db.execute("COMMIT").close()
+            with self._turn:
+                self._db.execute("BEGIN").close()
+                try:
+                    return query(SqliteReader(self._db, self._artifacts))
+                finally:
+                    self._db.execute("COMMIT").close()
         except HandshakeError:
             raise
         except (apsw.Error, OSError) as failure:

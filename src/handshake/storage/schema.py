@@ -13,8 +13,8 @@ from typing import Any
 
 import apsw
 
-from handshake.kernel.errors import IntegrityBroken, StoreFailed
-from handshake.kernel.settings import BUSY_TIMEOUT_MS, PAGE_CACHE_KIB, WAL_AUTOCHECKPOINT_PAGES
+from handshake.kernel.errors import IntegrityBroken, StateConflict, StoreFailed
+from handshake.kernel.settings import BUSY_TIMEOUT_MS, PAGE_BYTES, PAGE_CACHE_KIB, WAL_AUTOCHECKPOINT_PAGES
 
 OLDEST_ENGINE = (3, 51, 3)
 APPLICATION_ID = 0x48534B31
@@ -33,23 +33,58 @@ def require_engine(version: str) -> None:
         raise StoreFailed(reason="engine_too_old", engine=version)
 
 
-def open_writer(path: Path, *, vfs: str | None = None) -> apsw.Connection:
+def open_writer(path: Path, *, vfs: str | None = None, new: bool = False) -> apsw.Connection:
     """Return the one connection that writes: WAL, synchronous=FULL, foreign keys on.
 
+    A file that is refused is left as it is, to the last byte.
+
+    Args:
+        path: the database file, or `:memory:`.
+        vfs: the SQLite VFS to open it by; None for the operating system's.
+        new: there must be nothing yet; otherwise there must be a database of this program's.
+
     Raises:
-        IntegrityBroken: the file is not a database, or another program's.
-        StoreFailed: it cannot be opened.
+        IntegrityBroken: the file is another program's, or newer than this program.
+        StateConflict: it is to be new, and is not.
+        StoreFailed: the disk cannot have a write-ahead log.
+        apsw.Error: it cannot be opened, or is no database.
     """
     require_engine(apsw.sqlite_lib_version())
-    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if new else 0)
     db = apsw.Connection(str(path), flags=flags, vfs=vfs)
-    db.set_busy_timeout(BUSY_TIMEOUT_MS)
-    mark = db.pragma("application_id")
-    if mark not in (0, APPLICATION_ID):
+    try:
+        db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        if new:
+            _require_empty(db)
+        else:
+            _require_ours(db)
+        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        _configure(db)
+    except BaseException:
         db.close()
+        raise
+    return db
+
+
+def _require_empty(db: apsw.Connection) -> None:
+    if db.pragma("application_id") or db.pragma("schema_version"):
+        raise StateConflict(subject="database", reason="exists")
+
+
+def _require_ours(db: apsw.Connection) -> None:
+    if db.pragma("application_id") != APPLICATION_ID:  # 0 as well: a database that nobody marked is not ours
         raise IntegrityBroken(subject="database", reason="foreign_application")
+    _require_known(_applied(db))
+
+
+def _configure(db: apsw.Connection) -> None:
+    """Make commits durable and the log a WAL: the other journals can lose a commit that was acknowledged."""
+    db.execute(f"PRAGMA page_size={PAGE_BYTES}").fetchall()
+    mode: Any = db.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode[0] not in ("wal", "memory"):
+        raise StoreFailed(reason="no_write_ahead_log", journal_mode=str(mode[0]))
     for pragma in (
-        "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
         "trusted_schema=OFF",
@@ -58,7 +93,6 @@ def open_writer(path: Path, *, vfs: str | None = None) -> apsw.Connection:
         f"wal_autocheckpoint={WAL_AUTOCHECKPOINT_PAGES}",
     ):
         db.execute(f"PRAGMA {pragma}").fetchall()
-    return db
 
 
 def open_reader(path: Path, *, vfs: str | None = None) -> apsw.Connection:
@@ -88,20 +122,30 @@ def migrate(db: apsw.Connection) -> int:
     Raises:
         IntegrityBroken: the database is newer than this program, or a step it took has another text here.
     """
-    known = migrations()
     with db:
-        db.execute(f"PRAGMA application_id={APPLICATION_ID}")
         db.execute(_MIGRATIONS)
         applied = _applied(db)
-        if any(applied.get(number, digest) != digest for number, digest, _ in known):
-            raise IntegrityBroken(subject="database", reason="migration_text_differs")
-        if set(applied) - {number for number, _, _ in known}:
-            raise IntegrityBroken(subject="database", reason="newer_schema", schema=max(applied))
-        pending = [step for step in known if step[0] not in applied]
+        _require_known(applied)
+        pending = [step for step in migrations() if step[0] not in applied]
+        if pending:
+            db.execute(f"PRAGMA application_id={APPLICATION_ID}")
         for number, digest, text in pending:
             db.execute(text)
             db.execute("INSERT INTO migration (number, sha256) VALUES (?, ?)", (number, digest))
     return len(pending)
+
+
+def _require_known(applied: dict[int, str]) -> None:
+    """Refuse a schema that this program does not come from.
+
+    Raises:
+        IntegrityBroken: it is newer, or a step it took has another text here.
+    """
+    known = {number: digest for number, digest, _ in migrations()}
+    if set(applied) - set(known):
+        raise IntegrityBroken(subject="database", reason="newer_schema", schema=max(applied))
+    if any(known[number] != digest for number, digest in applied.items()):
+        raise IntegrityBroken(subject="database", reason="migration_text_differs")
 
 
 def require_current(db: apsw.Connection) -> None:

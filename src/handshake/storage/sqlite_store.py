@@ -15,6 +15,7 @@ import apsw
 import msgspec
 
 from handshake.kernel.errors import HandshakeError, StoreFailed
+from handshake.kernel.event import FIRST_PREV_HASH
 from handshake.kernel.ids import CHANCE_BITS, uuid7
 from handshake.kernel.merkle import Frontier
 from handshake.kernel.settings import (
@@ -32,7 +33,7 @@ from handshake.ports.files import Files
 from handshake.ports.store import Content, Follower, Reader, Unit
 from handshake.storage.artifacts import ArtifactFiles
 from handshake.storage.committer import Committer, Outcome
-from handshake.storage.event_log import FIRST_PREV_HASH, EventLog
+from handshake.storage.event_log import EventLog
 from handshake.storage.failures import coded
 from handshake.storage.queries import load
 from handshake.storage.schema import migrate, open_reader, open_writer
@@ -55,6 +56,41 @@ class Place(msgspec.Struct, frozen=True):
 def free_bytes_of(folder: Path) -> int:
     """Return how many bytes the file system of `folder` has left."""
     return shutil.disk_usage(folder).free
+
+
+class Opened(msgspec.Struct, frozen=True, gc=False):
+    """A database that is open for writing, and what writes to it."""
+
+    db: apsw.Connection
+    committer: Committer
+    artifacts: ArtifactFiles
+
+
+def open_committer(
+    db: apsw.Connection,
+    artifacts: Path,
+    *,
+    files: Files,
+    clock: Clock,
+    chance: Chance,
+    key: SigningKey,
+    recorder: RecorderSettings,
+) -> Opened:
+    """Bring an open database to the current schema, and return what writes to it.
+
+    Raises:
+        IntegrityBroken: it is newer than this program, or holds no workspace.
+        apsw.Error: it cannot be read or written.
+    """
+
+    def new_id() -> str:
+        return uuid7(clock.now_us(), chance.bits(CHANCE_BITS))
+
+    migrate(db)
+    kept = ArtifactFiles(files, artifacts, new_id)
+    log = EventLog(key, recorder, new_id)
+    log.open(db)
+    return Opened(db, Committer(db, SqliteTx(db, kept, new_id), log, clock), kept)
 
 
 class _Work(msgspec.Struct, gc=False):
@@ -84,23 +120,23 @@ class SqliteStore:
         self._place = place
         self._free_bytes = free_bytes
         self._clock = clock
-
-        def new_id() -> str:
-            return uuid7(clock.now_us(), chance.bits(CHANCE_BITS))
-
-        self._artifacts = ArtifactFiles(files, place.artifacts, new_id)
         self._idle_readers: list[apsw.Connection] = []
         self._reader_slots = threading.BoundedSemaphore(MAX_READ_CONNECTIONS)
         try:
             db = open_writer(place.database, vfs=place.vfs)
-            migrate(db)
-            log = EventLog(key, recorder, new_id)
-            log.open(db)
-            self._near: apsw.Connection = open_reader(place.database, vfs=place.vfs)
+            try:
+                opened = open_committer(
+                    db, place.artifacts, files=files, clock=clock, chance=chance, key=key, recorder=recorder
+                )
+                self._near: apsw.Connection = open_reader(place.database, vfs=place.vfs)
+            except BaseException:
+                db.close()
+                raise
         except (apsw.Error, OSError) as failure:
             raise coded(failure) from failure
         self._db = db
-        self._committer = Committer(db, SqliteTx(db, self._artifacts, new_id), log, clock)
+        self._committer = opened.committer
+        self._artifacts = opened.artifacts
         self._pending: list[_Work] = []
         self._in_flight = 0
         self._closed = False
@@ -120,8 +156,7 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         while self._in_flight >= MAX_WAITING_UNITS and not self._closed:
             await self._wait_for_room()
-        if self._closed:
-            raise StoreFailed(reason="closed")
+        self._require_open()
         if not self._pending:
             loop.call_soon(self._hand_over)
         answer: asyncio.Future[T] = loop.create_future()
@@ -131,10 +166,12 @@ class SqliteStore:
 
     async def read(self, query: Callable[[Reader], T]) -> T:
         """Run `query` over one consistent state on another thread."""
+        self._require_open()
         return await asyncio.to_thread(self._read_apart, query)
 
     def read_now(self, query: Callable[[Reader], T]) -> T:
         """Run a small `query` on the calling thread, which must be the event loop's."""
+        self._require_open()
         return self._snapshot(self._near, query)
 
     async def prepare(self, data: bytes, media_type: str) -> Content:
@@ -153,11 +190,23 @@ class SqliteStore:
         self._hand_over()
         self._closed = True
         self._inbox.put(None)
-        await asyncio.to_thread(self._thread.join)
-        for reader in (*self._idle_readers, self._near):
-            reader.close()
+        await asyncio.to_thread(self._shut)
+
+    def _shut(self) -> None:
+        """Close readers before the writer, so that the last connection leaves one file and no write-ahead log."""
+        self._thread.join()
+        for _ in range(MAX_READ_CONNECTIONS):
+            self._reader_slots.acquire()
+        for db in (*self._idle_readers, self._near, self._db):
+            with suppress(apsw.Error):  # whatever a broken disk answers, the connection is gone
+                db.close()
+        self._reader_slots.release(MAX_READ_CONNECTIONS)
 
     # -- event loop side ------------------------------------------------------------------------------------
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreFailed(reason="closed")
 
     def _hand_over(self) -> None:
         if self._pending:
@@ -204,17 +253,16 @@ class SqliteStore:
                 self._commit(works[start : start + MAX_BATCH_UNITS])
         with suppress(Exception):  # a checkpoint that cannot be signed now is signed at the next start
             self._committer.sign_checkpoint()
-        self._db.close()
 
     def _commit(self, works: list[_Work]) -> None:
         refused = self._space_is_low()
         taken = [work for work in works if work.outcome or not refused]
         try:
-            outcomes = dict(zip(map(id, taken), self._committer.commit([w.unit for w in taken]), strict=True))
+            found = self._committer.commit([work.unit for work in taken]) if taken else []
+            outcomes = dict(zip(map(id, taken), found, strict=True))
         except Exception as failure:
             outcomes = {id(work): Outcome(failure=coded(failure)) for work in taken}
-        full = Outcome(failure=StoreFailed(reason="disk_nearly_full", min_free_bytes=MIN_FREE_BYTES))
-        results = [outcomes.get(id(work), full) for work in works]
+        results = [outcomes.get(id(work)) or _no_room() for work in works]
         loop = works[0].answer.get_loop()
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(self._answer, works, results)
@@ -223,22 +271,30 @@ class SqliteStore:
         now_us = self._clock.monotonic_us()
         if now_us - self._free_checked_us >= _FREE_SPACE_CHECK_US:
             self._free_checked_us = now_us
-            free = self._free_bytes(self._place.database.parent)
-            self._low_on_space = free < MIN_FREE_BYTES
+            try:
+                self._low_on_space = self._free_bytes(self._place.database.parent) < MIN_FREE_BYTES
+            except OSError:  # a disk that does not say how much room it has may have none
+                self._low_on_space = True
         return self._low_on_space
 
     # -- reading --------------------------------------------------------------------------------------------
 
     def _read_apart(self, query: Callable[[Reader], T]) -> T:
         with self._reader_slots:
-            try:
-                db = self._idle_readers.pop()
-            except IndexError:
-                db = open_reader(self._place.database, vfs=self._place.vfs)
+            self._require_open()
+            db = self._reader()
             try:
                 return self._snapshot(db, query)
             finally:
                 self._idle_readers.append(db)
+
+    def _reader(self) -> apsw.Connection:
+        with suppress(IndexError):
+            return self._idle_readers.pop()
+        try:
+            return open_reader(self._place.database, vfs=self._place.vfs)
+        except apsw.Error as failure:
+            raise coded(failure) from failure
 
     def _snapshot(self, db: apsw.Connection, query: Callable[[Reader], T]) -> T:
         try:
@@ -253,22 +309,36 @@ class SqliteStore:
             raise coded(failure) from failure
 
 
+def _no_room() -> Outcome:
+    return Outcome(failure=StoreFailed(reason="disk_nearly_full", min_free_bytes=MIN_FREE_BYTES))
+
+
 def create(place: Place, workspace_id: str, now_us: Microseconds) -> None:
     """Make the database of a new workspace.
 
     Raises:
+        StateConflict: there is one.
         StoreFailed: it cannot be written.
     """
-    queries = load()
     try:
-        db = open_writer(place.database, vfs=place.vfs)
+        db = open_writer(place.database, vfs=place.vfs, new=True)
         try:
-            migrate(db)
-            with db:
-                db.execute(queries["workspace_start"], {"workspace_id": workspace_id, "created_at_us": now_us})
-                empty = {"size": 0, "last_hash": FIRST_PREV_HASH, "frontier": Frontier().to_bytes()}
-                db.execute(queries["log_state_start"], empty)
+            start(db, workspace_id, now_us)
         finally:
             db.close()
     except (apsw.Error, OSError) as failure:
         raise coded(failure) from failure
+
+
+def start(db: apsw.Connection, workspace_id: str, now_us: Microseconds) -> None:
+    """Lay out an empty database: schema, workspace and an empty log, in one transaction.
+
+    Raises:
+        apsw.Error: it cannot be written.
+    """
+    queries = load()
+    with db:
+        migrate(db)
+        db.execute(queries["workspace_start"], {"workspace_id": workspace_id, "created_at_us": now_us})
+        empty = {"size": 0, "last_hash": FIRST_PREV_HASH, "frontier": Frontier().to_bytes()}
+        db.execute(queries["log_state_start"], empty)

@@ -57,6 +57,7 @@ class SqliteTx(SqliteReader):
         super().__init__(db, artifacts)
         self._new_id = new_id
         self.sealed: list[Sealed] = []
+        self.sign_now = False
         self._now_us = Microseconds(0)
         self.timestamp = ""
 
@@ -70,6 +71,7 @@ class SqliteTx(SqliteReader):
         self._now_us = now_us
         self.timestamp = timestamp
         self.sealed = []
+        self.sign_now = False
 
     def run(self, query: str, parameters: Parameters) -> int:
         """Change rows; return how many."""
@@ -92,3 +94,7 @@ class SqliteTx(SqliteReader):
     def append(self, payload: Payload, context: Context) -> None:
         """Validate an event and add it to the batch; an invalid one fails the unit."""
         self.sealed.append(seal(payload, context, event_id=self._new_id(), timestamp=self.timestamp))
+
+    def sign_checkpoint(self) -> None:
+        """Sign the log before COMMIT, whoever else is in the batch."""
+        self.sign_now = True

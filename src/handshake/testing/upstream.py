@@ -38,6 +38,8 @@ class Received:
         """Set when the body is here."""
         self.closed = asyncio.Event()
         """Set when the connection is closed, by whomever."""
+        self.was_reset = False
+        """Whether the client closed it by a reset."""
         self.stalled = asyncio.Event()
         """Set when the client did not read, so that the reply had to wait."""
         self.sent_bytes = 0
@@ -67,7 +69,7 @@ class Upstream:
         replies: to requests other than GET, in order; the last one is repeated.
         listing: the reply to GET requests, which ask an engine for its models; by default there is no such page.
         host: `127.0.0.1` or `::1`.
-        reads_bodies: whether it reads a request beyond its head before `Upstream.read_on`.
+        reads_bodies: whether it reads on, before `Upstream.read_on`, where a body did not come with its head.
         tls: makes it an https server.
     """
 
@@ -193,6 +195,7 @@ class _Connection(asyncio.Protocol):
         self._transport = None
         self._script.clear()
         for received in self._mine:
+            received.was_reset = isinstance(exc, ConnectionResetError)
             received.closed.set()
         self._upstream.connections.discard(self)
         self._upstream.note()
@@ -237,9 +240,9 @@ class _Connection(asyncio.Protocol):
             self._mine.append(self._received)
             self._upstream.received.append(self._received)
             self._upstream.note()
-            if not self._upstream.reads_bodies and self._transport is not None:
-                self._transport.pause_reading()
         length = int(self._received.headers.get("content-length", "0"))
+        if length > len(self._buffer) and not self._upstream.reads_bodies and self._transport is not None:
+            self._transport.pause_reading()
         if len(self._buffer) >= length:
             self._received.body = bytes(self._buffer[:length])
             del self._buffer[:length]

@@ -11,7 +11,7 @@ from handshake.kernel.locality import Declared, parse_endpoint
 from handshake.kernel.message import MessageRole
 from handshake.kernel.units import Microseconds
 from handshake.ports.model import Model
-from handshake.providers.http_transport import HttpModel
+from handshake.providers.http_model import HttpModel
 from handshake.providers.locality import Lookup, system_lookup
 
 NOW_US = Microseconds(784_111_777_000_000)
@@ -90,10 +90,10 @@ async def failed(
     model: Model, *, body: bytes | None = None, limits: CallLimits = LIMITS
 ) -> tuple[list[Piece], ModelFault]:
     """Return the pieces that came before a call failed, and the fault; close the model."""
-    pieces = []
+    pieces: list[Piece] = []
     try:
         async for piece in opened(model, body=body, limits=limits):
-            pieces.append(piece)
+            pieces.append(piece)  # noqa: PERF401  (what came before the fault counts)
     except ModelFault as fault:
         return pieces, fault
     finally:

@@ -2,17 +2,13 @@
 
 -- name: job_insert
 INSERT INTO job (
-  job_id, job_kind, session_id, turn_id, turn_seq, trace_id, wp_id, mt_id, state, provider_id, model_id, backend, lane,
-  priority, concurrency_group, fairness_key, attempt, max_retries, retry_backoff, timeout_ms,
-  max_output_tokens, idempotency_key, request_sha256, created_at_us, not_before_us, wait_reason,
-  runtime_epoch, holds_slot, started_at_us, ended_at_us, reason, error_code, error_summary, prompt_hash,
-  answer_message_id, prompt_tokens, completion_tokens, total_tokens
+  job_id, job_kind, session_id, turn_id, turn_seq, trace_id, wp_id, mt_id, state, provider_id, model_id,
+  backend, lane, priority, concurrency_group, fairness_key, max_retries, retry_backoff, timeout_ms,
+  max_output_tokens, idempotency_key, request_sha256, created_at_us
 ) VALUES (
-  :job_id, :job_kind, :session_id, :turn_id, :turn_seq, :trace_id, :wp_id, :mt_id, :state, :provider_id, :model_id, :backend,
-  :lane, :priority, :concurrency_group, :fairness_key, :attempt, :max_retries, :retry_backoff, :timeout_ms,
-  :max_output_tokens, :idempotency_key, :request_sha256, :created_at_us, :not_before_us,
-  :wait_reason, :runtime_epoch, :holds_slot, :started_at_us, :ended_at_us, :reason, :error_code,
-  :error_summary, :prompt_hash, :answer_message_id, :prompt_tokens, :completion_tokens, :total_tokens
+  :job_id, :job_kind, :session_id, :turn_id, :turn_seq, :trace_id, :wp_id, :mt_id, :state, :provider_id,
+  :model_id, :backend, :lane, :priority, :concurrency_group, :fairness_key, :max_retries, :retry_backoff,
+  :timeout_ms, :max_output_tokens, :idempotency_key, :request_sha256, :created_at_us
 ) RETURNING enqueue_seq;
 
 -- name: job_last_seq
@@ -48,15 +44,10 @@ SELECT job_id, request_sha256, turn_id, state FROM job WHERE session_id = :sessi
 
 -- name: job_open_of_session
 SELECT job_id, state FROM job
-WHERE session_id = :session_id AND state IN ('queued', 'running', 'stalled', 'awaiting_user', 'awaiting_validation')
-ORDER BY enqueue_seq;
-
--- name: job_open_count
-SELECT count(*) FROM job
-WHERE session_id = :session_id AND state IN ('queued', 'running', 'stalled', 'awaiting_user', 'awaiting_validation');
+WHERE session_id = :session_id AND ended_at_us IS NULL ORDER BY enqueue_seq;
 
 -- name: job_queued_count
-SELECT count(*) FROM job WHERE state = 'queued';
+SELECT count(*) FROM job WHERE ended_at_us IS NULL AND state = 'queued';
 
 -- name: job_by_state_count
 SELECT state, count(*) FROM job GROUP BY state ORDER BY state;
@@ -64,29 +55,29 @@ SELECT state, count(*) FROM job GROUP BY state ORDER BY state;
 -- name: job_queue
 SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, concurrency_group,
   fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id
-FROM job WHERE state = 'queued' ORDER BY enqueue_seq;
+FROM job WHERE ended_at_us IS NULL AND state = 'queued';
 
 -- name: job_queue_page
 SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, concurrency_group,
   fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id
-FROM job WHERE state = 'queued' AND enqueue_seq > :after ORDER BY enqueue_seq LIMIT :limit;
+FROM job WHERE ended_at_us IS NULL AND state = 'queued' AND enqueue_seq > :after ORDER BY enqueue_seq LIMIT :limit;
 
 -- name: job_head_of_session
-SELECT job_id FROM job WHERE session_id = :session_id AND state = 'queued' ORDER BY turn_seq, enqueue_seq LIMIT 1;
+SELECT job_id FROM job WHERE session_id = :session_id AND ended_at_us IS NULL AND state = 'queued' ORDER BY turn_seq, enqueue_seq LIMIT 1;
 
 -- name: job_in_progress
 SELECT job_id, session_id, lane, provider_id, model_id, concurrency_group, attempt, state, holds_slot FROM job
-WHERE state = 'running' OR holds_slot = 1 ORDER BY enqueue_seq;
+WHERE holds_slot = 1 ORDER BY enqueue_seq;
 
 -- name: job_running_count
-SELECT count(*) FROM job INDEXED BY job_running WHERE state = 'running';
+SELECT count(*) FROM job WHERE holds_slot = 1 AND state = 'running';
 
 -- name: job_orphans
-SELECT job_id, session_id, runtime_epoch, attempt, started_at_us, trace_id, model_id, wp_id, mt_id FROM job WHERE state = 'running'
-ORDER BY enqueue_seq LIMIT :limit;
+SELECT job_id, session_id, runtime_epoch, attempt, started_at_us, trace_id, model_id, wp_id, mt_id FROM job
+WHERE holds_slot = 1 AND state = 'running' ORDER BY enqueue_seq LIMIT :limit;
 
--- name: job_release_all
-UPDATE job SET holds_slot = 0 WHERE holds_slot = 1;
+-- name: job_release_ended
+UPDATE job SET holds_slot = 0 WHERE holds_slot = 1 AND state <> 'running';
 
 -- name: job_started
 UPDATE job SET state = 'running', attempt = :attempt, holds_slot = 1, started_at_us = :now_us, wait_reason = NULL,
@@ -99,7 +90,8 @@ SELECT state, attempt, runtime_epoch, turn_id, turn_seq, trace_id, wp_id, mt_id,
 FROM job WHERE job_id = :job_id;
 
 -- name: job_request
-SELECT turn_seq, timeout_ms, max_output_tokens FROM job WHERE job_id = :job_id;
+SELECT j.turn_seq, j.timeout_ms, j.max_output_tokens, s.thread_bytes
+FROM job AS j JOIN session AS s ON s.session_id = j.session_id WHERE j.job_id = :job_id;
 
 -- name: job_answered
 UPDATE job SET state = :state, holds_slot = 0, ended_at_us = :now_us, reason = :reason, error_code = :error_code,

@@ -19,27 +19,38 @@ SELECT at_us FROM event ORDER BY seq DESC LIMIT 1;
 SELECT seq, type, session_id, job_id, at_us, hash, body FROM event WHERE seq = :seq;
 
 -- name: event_page
-SELECT seq, type, session_id, job_id, at_us, hash, body FROM event WHERE seq > :after ORDER BY seq LIMIT :limit;
+SELECT seq, type, session_id, job_id, at_us, hash, body FROM event
+WHERE seq > :after AND (:type IS NULL OR type = :type) AND at_us >= :since_us
+ORDER BY seq LIMIT :limit;
 
 -- name: event_page_of_session
 SELECT seq, type, session_id, job_id, at_us, hash, body FROM event
-WHERE session_id = :session_id AND seq > :after ORDER BY seq LIMIT :limit;
-
--- name: event_page_of_type
-SELECT seq, type, session_id, job_id, at_us, hash, body FROM event
-WHERE type = :type AND seq > :after ORDER BY seq LIMIT :limit;
+WHERE session_id = :session_id AND seq > :after AND (:type IS NULL OR type = :type) AND at_us >= :since_us
+ORDER BY seq LIMIT :limit;
 
 -- name: event_page_before
 SELECT seq, type, session_id, job_id, at_us, hash, body FROM event
-WHERE seq < :before AND (:session_id IS NULL OR session_id = :session_id) AND (:type IS NULL OR type = :type)
-  AND at_us >= :since_us
+WHERE seq < coalesce(:before, 9223372036854775807) AND (:type IS NULL OR type = :type) AND at_us >= :since_us
 ORDER BY seq DESC LIMIT :limit;
+
+-- name: event_page_before_of_session
+SELECT seq, type, session_id, job_id, at_us, hash, body FROM event
+WHERE session_id = :session_id AND seq < coalesce(:before, 9223372036854775807)
+  AND (:type IS NULL OR type = :type) AND at_us >= :since_us
+ORDER BY seq DESC LIMIT :limit;
+
+-- name: event_stretch
+SELECT seq, type, session_id, job_id, at_us, hash, body FROM event
+WHERE seq > :after AND seq <= :through ORDER BY seq LIMIT :limit;
 
 -- name: event_hashes
 SELECT seq, hash FROM event WHERE seq > :after AND seq <= :through ORDER BY seq LIMIT :limit;
 
--- name: event_count
-SELECT count(*), coalesce(min(seq), 0), coalesce(max(seq), 0) FROM event;
+-- name: event_of_hash
+SELECT seq FROM event WHERE hash = :hash ORDER BY seq LIMIT 1;
+
+-- name: event_last
+SELECT seq FROM event ORDER BY seq DESC LIMIT 1;
 
 -- name: checkpoint_insert
 INSERT INTO checkpoint (tree_size, root_hash, signed_at_us, note) VALUES (:tree_size, :root_hash, :signed_at_us, :note);
@@ -49,6 +60,9 @@ SELECT tree_size, root_hash, signed_at_us, note FROM checkpoint ORDER BY tree_si
 
 -- name: checkpoint_page
 SELECT tree_size, root_hash, signed_at_us, note FROM checkpoint WHERE tree_size > :after ORDER BY tree_size LIMIT :limit;
+
+-- name: checkpoint_covering
+SELECT tree_size, root_hash, signed_at_us, note FROM checkpoint WHERE tree_size >= :seq ORDER BY tree_size DESC LIMIT 1;
 
 -- name: declaration_get
 SELECT sha256 FROM declaration WHERE subject = :subject;

@@ -41,9 +41,6 @@ SELECT state, count(*) FROM session GROUP BY state ORDER BY state;
 -- name: session_held
 SELECT session_id FROM session WHERE ending = 'open' AND (paused = 1 OR blockers > 0 OR waiting > 0);
 
--- name: session_thread_bytes
-SELECT thread_bytes FROM session WHERE session_id = :session_id;
-
 -- name: session_accept_facts
 SELECT ending, state, next_seq, next_turn_seq, thread_bytes, model_id, provider_id, backend, lane, root_session_id, wp_id, mt_id
 FROM session WHERE session_id = :session_id;
@@ -89,8 +86,9 @@ SELECT
 FROM message WHERE session_id = :session_id AND seq > :after ORDER BY seq LIMIT :limit;
 
 -- name: message_thread
-SELECT turn_seq, role, content_artifact_id FROM message
-WHERE session_id = :session_id AND turn_seq <= :turn_seq ORDER BY turn_seq, seq;
+SELECT m.turn_seq, m.role, m.content_artifact_id, a.data FROM message AS m
+JOIN artifact AS a ON a.sha256 = m.content_artifact_id
+WHERE m.session_id = :session_id AND m.turn_seq <= :turn_seq ORDER BY m.turn_seq, m.seq;
 
 -- name: message_count
 SELECT count(*) FROM message WHERE session_id = :session_id;

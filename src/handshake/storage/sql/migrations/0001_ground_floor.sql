@@ -91,7 +91,7 @@ CREATE TABLE job (
   priority INTEGER NOT NULL,
   concurrency_group TEXT,
   fairness_key TEXT NOT NULL,
-  attempt INTEGER NOT NULL,
+  attempt INTEGER NOT NULL DEFAULT 0,
   max_retries INTEGER NOT NULL,
   retry_backoff TEXT NOT NULL,
   timeout_ms INTEGER NOT NULL,
@@ -99,10 +99,10 @@ CREATE TABLE job (
   idempotency_key TEXT,
   request_sha256 TEXT NOT NULL,
   created_at_us INTEGER NOT NULL,
-  not_before_us INTEGER NOT NULL,
+  not_before_us INTEGER NOT NULL DEFAULT 0,
   wait_reason TEXT,
-  runtime_epoch INTEGER NOT NULL,
-  holds_slot INTEGER NOT NULL CHECK (holds_slot IN (0, 1)),
+  runtime_epoch INTEGER NOT NULL DEFAULT 0,
+  holds_slot INTEGER NOT NULL DEFAULT 0 CHECK (holds_slot IN (0, 1)),
   started_at_us INTEGER,
   ended_at_us INTEGER,
   reason TEXT,
@@ -116,10 +116,9 @@ CREATE TABLE job (
 ) STRICT;
 
 CREATE INDEX job_by_session ON job (session_id);
-CREATE INDEX job_queued ON job (enqueue_seq) WHERE state = 'queued';
-CREATE UNIQUE INDEX job_running ON job (session_id) WHERE state = 'running';
+CREATE INDEX job_open ON job (session_id, enqueue_seq) WHERE ended_at_us IS NULL;
+-- Attempts whose connection may be open; every running job is one of them.
 CREATE INDEX job_holding ON job (enqueue_seq) WHERE holds_slot = 1;
-CREATE INDEX job_waiting ON job (enqueue_seq) WHERE state IN ('stalled', 'awaiting_user', 'awaiting_validation');
 CREATE UNIQUE INDEX job_idempotency ON job (session_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 -- What an attempt left besides its answer: partial text, a late answer, a provider's error body.
