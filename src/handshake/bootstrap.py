@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from handshake.gate.egress import Egress
+from handshake.kernel.checkpoint import VerifierKey
 from handshake.kernel.configuration import Configuration, resolve
 from handshake.kernel.errors import IntegrityBroken
 from handshake.kernel.ids import CHANCE_BITS, ProviderId, uuid7
@@ -35,12 +36,36 @@ from handshake.scheduler.dispatcher import Dispatcher
 from handshake.storage import workspace_folder
 from handshake.storage.config_file import read_layer, user_file
 from handshake.storage.files import OsFiles
-from handshake.storage.instance_lock import Holder, InstanceLock
+from handshake.storage.instance_lock import Holder, InstanceLock, is_held, read_holder
 from handshake.storage.readonly_store import ReadOnlyStore
+from handshake.storage.schema import engine_version
 from handshake.storage.secrets import secret
 from handshake.storage.signing import SigningKey
 from handshake.storage.sqlite_store import Place, SqliteStore, create
 from handshake.storage.workspace_folder import WorkspaceFolder
+
+__all__ = [
+    "Configuration",
+    "Holder",
+    "ReadOnlyStore",
+    "Runtime",
+    "WorkspaceFolder",
+    "assemble",
+    "close_runtime",
+    "closed_door",
+    "configure",
+    "engine_version",
+    "find_workspace",
+    "holder_of",
+    "http_models",
+    "init_workspace",
+    "known_models",
+    "limits_of",
+    "now_us",
+    "open_runtime",
+    "read_only",
+    "verifier_key",
+]
 
 LOG_NAME = "handshake.log/"
 """What the names of all logs begin with; the workspace's id follows."""
@@ -96,6 +121,44 @@ def init_workspace(root: Path) -> WorkspaceFolder:
         create(Place(draft.database, draft.artifacts), workspace_id, clock.now_us())
 
     return workspace_folder.init(root, build, workspace_id)
+
+
+def find_workspace(start: Path) -> WorkspaceFolder:
+    """Return the workspace of `start` or the nearest folder above it.
+
+    Raises:
+        NotFound: there is none.
+        InvalidConfig: `start` is not a folder.
+        StoreFailed: it is on a network file system.
+    """
+    return workspace_folder.find(start)
+
+
+def holder_of(place: WorkspaceFolder) -> Holder | None:
+    """Return who holds the workspace now, or None if nobody does."""
+    return read_holder(place.lock) if is_held(place.lock) else None
+
+
+def now_us() -> Microseconds:
+    """Return the machine's time, for those who only read."""
+    return MachineClock().now_us()
+
+
+def verifier_key(place: WorkspaceFolder) -> VerifierKey:
+    """Return the public key that verifies the workspace's log.
+
+    Raises:
+        NotFound: the key is missing.
+        IntegrityBroken: others can read or write it, or it is no key.
+    """
+    files = OsFiles()
+    workspace_id, _ = _identity(ReadOnlyStore(Place(place.database, place.artifacts), files=files))
+    return SigningKey.load(place.keys, LOG_NAME + workspace_id, files=files).verifier_key
+
+
+def closed_door(settings: Settings) -> Egress:
+    """Return a door to models through which nothing passes: it only tells where a model would run."""
+    return Egress(http_models(settings, MachineClock()), lambda ticket: False)
 
 
 def read_only(place: WorkspaceFolder) -> ReadOnlyStore:

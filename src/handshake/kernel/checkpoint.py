@@ -229,16 +229,32 @@ def verify_checkpoint(data: bytes, key: VerifierKey, verify: Verify, *, origin: 
     return checkpoint
 
 
-def format_proof(index: int, proof: Sequence[bytes], note: bytes) -> bytes:
+def format_proof(index: int, proof: Sequence[bytes], note: bytes, *, extra: bytes = b"") -> bytes:
     """Return an inclusion proof and the note of the checkpoint it leads to, as one `tlog-proof` file.
 
     Args:
         index: place of the leaf, from 0.
         proof: hashes as `merkle.inclusion_proof` gives them.
         note: the signed checkpoint of the tree that the proof was made in.
+        extra: what else the file carries, by itself not proved; the leaf's content, so that its hash can be made.
     """
-    lines = ("c2sp.org/tlog-proof@v1", f"index {index}", *map(_base64, proof), "")
+    carried = (f"extra {_base64(extra)}",) if extra else ()
+    lines = ("c2sp.org/tlog-proof@v1", *carried, f"index {index}", *map(_base64, proof), "")
     return "".join(f"{line}\n" for line in lines).encode() + note
+
+
+def format_consistency(old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
+    """Return a consistency proof and the newer checkpoint's note, in the form in which witnesses take both.
+
+    Args:
+        old_size: leaves of the older checkpoint.
+        proof: hashes as `merkle.consistency_proof` gives them.
+        note: the newer signed checkpoint.
+
+    Source:
+        C2SP tlog-witness, `add-checkpoint`.
+    """
+    return "".join(f"{line}\n" for line in (f"old {old_size}", *map(_base64, proof), "")).encode() + note
 
 
 def _signature(line: str) -> NoteSignature:

@@ -475,3 +475,10 @@ class IntegrityBroken(Integrity, code="HSK-500-INTEGRITY", http_status=500, exit
 
     sentence = "stored evidence does not match its hash"
     hint = "Stop, keep a copy of the workspace, and run `handshake audit verify`."
+
+
+class Unexpected(Integrity, code="HSK-500-UNEXPECTED", http_status=500):
+    """Something failed that the runtime does not know; a face says so instead of showing a traceback."""
+
+    sentence = "something failed that should not have"
+    hint = "This is a fault of the runtime: HANDSHAKE_LOG=debug shows where; please report it."

@@ -13,12 +13,15 @@ import re
 import unicodedata
 from collections.abc import Callable
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import astuple
 
 from handshake.kernel.errors import InvalidEvent
-from handshake.kernel.fields import Count, Id, Name, Sha256, Timestamp, Token
+from handshake.kernel.fields import UUID_PATTERN, Count, Id, Name, Sha256, Timestamp, Token
+from handshake.kernel.shape import matches, patterned, without_patterns
 
 FIRST_PREV_HASH = "0" * 64
 """`prev_hash` of the first event of a log."""
@@ -47,17 +50,17 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an event is about, besides its payload."""
 
+    activity_span_id: Id | None = None
     actor: Actor = Actor.SYSTEM
-    actor_id: str | None = None
-    activity_span_id: str | None = None
-    capability_id: str | None = None
-    job_id: str | None = None
-    model_id: str | None = None
-    model_session_id: str | None = None
-    mt_id: str | None = None
-    policy_decision_id: str | None = None
-    session_span_id: str | None = None
-    trace_id: str | None = None
+    actor_id: Name | None = None
+    capability_id: Name | None = None
+    job_id: Id | None = None
+    model_id: Name | None = None
+    model_session_id: Id | None = None
+    mt_id: Name | None = None
+    policy_decision_id: Id | None = None
+    session_span_id: Id | None = None
+    trace_id: Id | None = None
     wp_id: str | None = None
 
 
@@ -107,6 +110,13 @@ class EventType(msgspec.Struct, frozen=True):
     in_session: bool
     summary: str
     heads: msgspec.json.Decoder[Any]
+    """Decodes the whole head of an event, patterns included; for events that were written earlier."""
+    plain_heads: msgspec.json.Decoder[Any]
+    """Decodes a head without its patterns, for events that are being written; `matches` does the rest."""
+    texts: Callable[[Payload], tuple[Any, ...]]
+    """Gives the values of the payload's patterned fields."""
+    patterns: tuple[str, ...]
+    """What the values of `texts` must match, in its order."""
 
 
 class Sealed(msgspec.Struct, frozen=True, gc=False):
@@ -133,7 +143,10 @@ class Sealed(msgspec.Struct, frozen=True, gc=False):
 _registry: dict[str, EventType] = {}
 _by_payload: dict[type[Payload], EventType] = {}
 _encode = msgspec.json.Encoder().encode
-_tails = msgspec.json.Decoder(Tail).decode
+_tails = msgspec.json.Decoder(without_patterns(Tail, bases=())).decode
+_PlainHead = without_patterns(_Head, bases=())
+_context_texts = attrgetter("job_id", "model_session_id", "trace_id", "activity_span_id", "policy_decision_id")
+_TIMESTAMP = dict(patterned(Tail))["timestamp"]
 _P = TypeVar("_P", bound=Payload)
 _BREAKS_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 FORBIDDEN_KEYS = frozenset({"body", "body_text", "raw_body", "prompt", "content", "text"})
@@ -163,15 +176,9 @@ def event(
             raise TypeError(f"event type or id registered twice: {name}, {fr_id}")
         if list(fields) != sorted(fields) or FORBIDDEN_KEYS.intersection(fields):
             raise TypeError(f"payload fields of {name} must be alphabetical and hold no content")
-        head = msgspec.defstruct(
-            "Head",
-            [("payload", payload)],
-            bases=(_Head,),
-            frozen=True,
-            kw_only=True,
-            forbid_unknown_fields=True,
-            omit_defaults=True,
-        )
+        head = _head_of(_Head, payload)
+        plain = _head_of(_PlainHead, without_patterns(payload, bases=()))
+        shapes = patterned(payload)
         kind = EventType(
             name=name,
             fr_id=fr_id,
@@ -181,6 +188,9 @@ def event(
             in_session="session_id" in fields if in_session is None else in_session,
             summary=(payload.__doc__ or "").split("\n")[0],
             heads=msgspec.json.Decoder(head),
+            plain_heads=msgspec.json.Decoder(plain),
+            texts=_texts_of(tuple(one.name for one in shapes)),
+            patterns=tuple(one.pattern for one in shapes),
         )
         _registry[name] = kind
         _by_payload[payload] = kind
@@ -235,17 +245,50 @@ def seal(payload: Payload, context: Context, *, event_id: str, timestamp: str) -
             )
         )
         # Equality refuses what encodes like the right type and is not: a dict in any order, a set, a float NaN.
-        if kind.heads.decode(head).payload != payload:
+        if astuple(kind.plain_heads.decode(head).payload) != astuple(payload):
             raise InvalidEvent(reason="schema", event_type=kind.name)
+        _tails(tail)
+        _check_patterns(kind, payload, context, event_id, timestamp)
         if not (head.isascii() and tail.isascii()):
             head, tail = _nfc(head), _nfc(tail)
             kind.heads.decode(head)
-        _tails(tail)
         if not _is_plain(head) or not _is_plain(tail):
             _refuse_control_characters(head, tail, kind.name)
     except (msgspec.MsgspecError, RecursionError, TypeError, OverflowError, ValueError) as broken:
         raise InvalidEvent(reason="schema", event_type=kind.name) from broken
     return Sealed(kind.name, context.model_session_id, context.job_id, head[:-1], kind.version, tail[1:])
+
+
+def _check_patterns(kind: EventType, payload: Payload, context: Context, event_id: str, timestamp: str) -> None:
+    for text, pattern in zip(kind.texts(payload), kind.patterns, strict=True):
+        if text is not None and not matches(text, pattern):
+            raise InvalidEvent(reason="schema", event_type=kind.name)
+    for text in _context_texts(context):
+        if text is not None and not matches(text, UUID_PATTERN):
+            raise InvalidEvent(reason="schema", event_type=kind.name)
+    span = context.session_span_id
+    if not (matches(event_id, UUID_PATTERN) and (span is None or matches(span, UUID_PATTERN))):
+        raise InvalidEvent(reason="schema", event_type=kind.name)
+    if not matches(timestamp, _TIMESTAMP):
+        raise InvalidEvent(reason="schema", event_type=kind.name)
+
+
+def _texts_of(names: tuple[str, ...]) -> Callable[[Payload], tuple[Any, ...]]:
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda payload: tuple(getattr(payload, name) for name in names)
+
+
+def _head_of(base: type[msgspec.Struct], payload: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    return msgspec.defstruct(
+        "Head",
+        [("payload", payload)],
+        bases=(base,),
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+        omit_defaults=True,
+    )
 
 
 def parse(name: str, payload: dict[str, Any]) -> Payload:
@@ -261,6 +304,11 @@ def parse(name: str, payload: dict[str, Any]) -> Payload:
         return msgspec.convert(payload, kind.payload)
     except (msgspec.MsgspecError, UnicodeError) as broken:
         raise InvalidEvent(reason="schema", event_type=name) from broken
+
+
+def is_one_line(text: str) -> bool:
+    """Return whether `text` holds no control character and no line or paragraph separator."""
+    return _BREAKS_LINE.search(text) is None
 
 
 def _nfc(encoded: bytes) -> bytes:
@@ -279,5 +327,5 @@ def _refuse_control_characters(head: bytes, tail: bytes, name: str) -> None:
             pending.extend(value.values())
         elif isinstance(value, list):
             pending.extend(value)
-        elif isinstance(value, str) and _BREAKS_LINE.search(value):
+        elif isinstance(value, str) and not is_one_line(value):
             raise InvalidEvent(reason="not_one_line", event_type=name)

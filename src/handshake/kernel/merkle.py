@@ -101,8 +101,8 @@ def root_of(leaf_hashes: Iterable[bytes]) -> bytes:
     return extend(Frontier(), leaf_hashes).root()
 
 
-def inclusion_proof(index: int, leaf_hashes: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Return the proof that leaf `index` (from 0) is in the tree over `leaf_hashes`, sibling of the leaf first.
+def inclusion_path(index: int, size: int) -> tuple[range, ...]:
+    """Return the stretches of leaves whose roots prove leaf `index` (from 0) of `size`, sibling of the leaf first.
 
     Raises:
         InvalidRequest: there is no such leaf.
@@ -110,44 +110,65 @@ def inclusion_proof(index: int, leaf_hashes: Sequence[bytes]) -> tuple[bytes, ..
     Source:
         RFC 6962 §2.1.1.
     """
-    if not 0 <= index < len(leaf_hashes):
-        raise InvalidRequest(field="index", reason="out_of_range", index=index, size=len(leaf_hashes))
-    proof: list[bytes] = []
-    level: Sequence[bytes] = leaf_hashes
-    at = index
-    while len(level) > 1:
-        sibling = at ^ 1
-        if sibling < len(level):
-            proof.append(level[sibling])
-        level = _parents(level)
-        at >>= 1
-    return tuple(proof)
+    if not 0 <= index < size:
+        raise InvalidRequest(field="index", reason="out_of_range", index=index, size=size)
+    path: list[range] = []
+    low, high = 0, size
+    while high - low > 1:
+        middle = _middle(low, high)
+        if index < middle:
+            path.append(range(middle, high))
+            high = middle
+        else:
+            path.append(range(low, middle))
+            low = middle
+    return tuple(reversed(path))
+
+
+def consistency_path(first: int, size: int) -> tuple[range, ...]:
+    """Return the stretches of leaves whose roots prove that a tree of `size` leaves began as the one of `first`.
+
+    Raises:
+        InvalidRequest: `first` is not from 1 to `size`; every tree continues the empty one.
+
+    Source:
+        RFC 6962 §2.1.2.
+    """
+    if not 1 <= first <= size:
+        raise InvalidRequest(field="first", reason="out_of_range", first=first, size=size)
+    path: list[range] = []
+    low, high = 0, size
+    while high != first:
+        middle = _middle(low, high)
+        if first <= middle:
+            path.append(range(middle, high))
+            high = middle
+        else:
+            path.append(range(low, middle))
+            low = middle
+    if low:  # the verifier knows the first root itself, but not that of a part of it
+        path.append(range(low, high))
+    return tuple(reversed(path))
+
+
+def inclusion_proof(index: int, leaf_hashes: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Return the proof that leaf `index` (from 0) is in the tree over `leaf_hashes`, sibling of the leaf first.
+
+    Raises:
+        InvalidRequest: there is no such leaf.
+    """
+    path = inclusion_path(index, len(leaf_hashes))
+    return tuple(root_of(leaf_hashes[part.start : part.stop]) for part in path)
 
 
 def consistency_proof(first: int, leaf_hashes: Sequence[bytes]) -> tuple[bytes, ...]:
     """Return the proof that the tree over all `leaf_hashes` began as the tree over the first `first` of them.
 
     Raises:
-        InvalidRequest: `first` is not from 1 to the number of leaves; every tree continues the empty one.
-
-    Source:
-        RFC 6962 §2.1.2.
+        InvalidRequest: `first` is not from 1 to the number of leaves.
     """
-    low, high = 0, len(leaf_hashes)
-    if not 1 <= first <= high:
-        raise InvalidRequest(field="first", reason="out_of_range", first=first, size=high)
-    proof: list[bytes] = []
-    while high != first:
-        middle = low + (1 << (high - low - 1).bit_length() - 1)  # the left subtree is the largest full one
-        if first <= middle:
-            proof.append(root_of(leaf_hashes[middle:high]))
-            high = middle
-        else:
-            proof.append(root_of(leaf_hashes[low:middle]))
-            low = middle
-    if low:  # the verifier knows the first root itself, but not that of a part of it
-        proof.append(root_of(leaf_hashes[low:high]))
-    return tuple(reversed(proof))
+    path = consistency_path(first, len(leaf_hashes))
+    return tuple(root_of(leaf_hashes[part.start : part.stop]) for part in path)
 
 
 def verify_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes], root: bytes) -> bool:
@@ -214,9 +235,9 @@ def _node(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
-def _parents(level: Sequence[bytes]) -> list[bytes]:
-    pairs = [_node(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
-    return [*pairs, level[-1]] if len(level) & 1 else pairs
+def _middle(low: int, high: int) -> int:
+    """Return where a tree is cut in two: its left subtree is the largest full one that is not all of it."""
+    return low + (1 << (high - low - 1).bit_length() - 1)
 
 
 def _above_right_edge(at: int, last: int) -> tuple[int, int]:

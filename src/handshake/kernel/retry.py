@@ -32,7 +32,7 @@ class FaultKind(StrEnum):
 
     CONNECT = "connect"  # no connection; nothing was sent
     RESET = "reset"  # connection broke
-    STATUS = "status"  # an HTTP status other than 200
+    STATUS = "status"  # the provider said no: a status other than 200, or an error inside its answer
     INCOMPLETE = "incomplete"  # the stream ended before its end mark
     GARBAGE = "garbage"  # bytes that are not the protocol
     TOO_LARGE = "too_large"  # more than the limit

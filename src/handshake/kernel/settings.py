@@ -68,6 +68,8 @@ DEFAULT_PAGE_ITEMS = 50
 """Items of a list when nobody says how many."""
 MAX_PAGE_ITEMS = 1_000
 """Items of a list in one answer; the rest is behind the cursor."""
+LOG_PAGE_EVENTS = 1_024
+"""Events that are verified or proved in one go: as many as between two checkpoints, about 1 MiB."""
 MAX_THREAD_MESSAGES = 100_000
 """Messages of one session."""
 

@@ -82,6 +82,8 @@ class Feed:
                     return
             self._arrived.clear()
             if not self._texts and not self._pieces:
+                if self._over:  # its end was fetched before
+                    return
                 await self._arrived.wait()
 
 

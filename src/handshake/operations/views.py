@@ -27,8 +27,9 @@ class MessageView(msgspec.Struct, frozen=True):
 
 
 class QueueItem(msgspec.Struct, frozen=True):
-    """A waiting run and why it waits; times in microseconds."""
+    """A waiting run and why it waits; times in microseconds. Pages continue after `enqueue_seq`."""
 
+    enqueue_seq: int
     job_id: str
     session_id: str
     lane: Lane
@@ -169,8 +170,8 @@ def queue(
         why = reason(facts, usage=usage, limits=limits, dispatching=dispatching, now_us=now_us)
         items.append(
             QueueItem(
-                run.job_id, run.session_id, run.lane, run.priority, run.key.provider_id, run.key.model_id,
-                run.attempt, max(0, now_us - run.created_at_us), why, SENTENCES[why],
+                run.enqueue_seq, run.job_id, run.session_id, run.lane, run.priority, run.key.provider_id,
+                run.key.model_id, run.attempt, max(0, now_us - run.created_at_us), why, SENTENCES[why],
             )  # fmt: skip
         )
     count = reader.row("job_queued_count")

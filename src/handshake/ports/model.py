@@ -6,7 +6,7 @@ Only `gate.egress` and the providers import this module (import contract "one do
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Protocol
+from typing import Never, Protocol, SupportsIndex
 
 import msgspec
 
@@ -37,6 +37,13 @@ class EgressPass:
 
     def __init__(self) -> None:
         raise TypeError("an EgressPass is made by gate.egress for a dispatched run only")
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("there is one kind of EgressPass")
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Never:
+        """Refuse to be copied or stored: a copy would open a second call."""
+        raise TypeError("an EgressPass is not copied")
 
     def spend(self) -> None:
         """Use the pass; a second use is a bug in the adapter and raises."""
@@ -118,7 +125,7 @@ class ModelFault(Exception):
 
 
 class Model(Protocol):
-    """A provider adapter: opened by a pass, it streams pieces and closes its connection when the generator is closed."""
+    """A provider adapter: opened by a pass, it streams pieces, and closes its connection with the generator."""
 
     async def backend(self, model_id: ModelId) -> Backend:
         """Decide where `model_id` would run, from what the endpoint resolves to now and what its engine says.

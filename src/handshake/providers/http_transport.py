@@ -34,10 +34,6 @@ from handshake.providers.wire_sse import WireFault
 
 CONNECT_LIMIT_MS = 5_000
 """One address; a name may have several."""
-KEEP_ALIVE_S = 4.0
-"""An idle connection: shorter than what engines allow, so that they do not close it under a request."""
-DRAIN_LIMIT_MS = 20
-"""From an answer's end mark to the end of its bytes; a connection that takes longer is not kept."""
 CLOSE_LIMIT_MS = 1_000
 """From closing to closed (01 §6)."""
 
@@ -46,7 +42,10 @@ _UNWANTED_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
 class HttpTransport:
-    """The way to one provider's endpoint; its connections are kept for a moment after an answer was read whole.
+    """The way to one provider's endpoint; every exchange has a connection of its own.
+
+    Local engines cannot be trusted to keep one: llama.cpp closes after a stream whose head said `Keep-Alive`, and
+    the next request would be lost with its connection. On loopback a new one costs a fifth of a millisecond.
 
     Args:
         boundary: which addresses may be connected to, asked for every connection.
@@ -138,36 +137,23 @@ class Exchange:
         """Let the rest of the response take `limit_ms` at most, from now."""
         self._deadlines.shorten(limit_ms)
 
-    async def drain(self) -> None:
-        """Take the end of the bytes, which comes right after an answer's end mark, so that the connection is kept."""
-        if self._response is not None:
-            with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-                async with asyncio.timeout(DRAIN_LIMIT_MS / 1_000):
-                    while await self._response.content.readany():
-                        pass
-
     def opened(self, connection: Connection) -> None:
         """Note the connection on which the request is about to be sent."""
         self._protocol, self._transport = connection.protocol, connection.transport
 
     async def close(self) -> None:
-        """End the exchange: a connection on which something is left is reset, and confirmed closed.
-
-        A connection whose response was read to its end is idle and not ours any more.
-        """
+        """End the exchange: its connection is confirmed closed, and nothing more of the request leaves."""
         self._deadlines.close()
-        response, transport, protocol = self._response, self._transport, self._protocol
+        transport, protocol = self._transport, self._protocol
         if transport is None or protocol is None:
             return
-        if response is not None and response.connection is None:
-            return
         closed = protocol.closed
-        connection = transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        if self._response is None:
+            with contextlib.suppress(OSError):
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
-        if response is not None:
-            response.close()
+        if self._response is not None:
+            self._response.close()
         if closed is not None:
             await asyncio.wait((closed,), timeout=CLOSE_LIMIT_MS / 1_000)
             if closed.done() and not closed.cancelled():
@@ -228,7 +214,7 @@ def _session(boundary: Boundary) -> aiohttp.ClientSession:
         happy_eyeballs_delay=None,
         ssl=_tls() if boundary.endpoint.scheme == "https" else False,
         limit=MAX_SLOTS,
-        keepalive_timeout=KEEP_ALIVE_S,
+        force_close=True,
         socket_factory=open_socket,
     )
     return aiohttp.ClientSession(

@@ -101,14 +101,14 @@ class Boundary:
             raise ModelFault(Fault(FaultKind.CONNECT)) from None
         return decide(self.endpoint, addresses, self._declared)
 
-    def admit(self, addresses: Sequence[str], model_id: ModelId | None = None) -> None:
+    def admit(self, addresses: Sequence[str]) -> None:
         """Return if a connection to every one of `addresses` may be opened: they make the endpoint local.
 
         Raises:
             EndpointBlocked, ConsentRequired: they do not.
         """
         if decide(self.endpoint, addresses, self._declared) is not Backend.LOCAL:
-            raise self.refusal(model_id)
+            raise self.refusal(None)
 
     async def model(self, model_id: ModelId, ask: Ask) -> Backend:
         """Return whether a model of this local endpoint runs there; the engine is asked once per model and process.

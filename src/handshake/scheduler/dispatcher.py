@@ -41,7 +41,8 @@ class Dispatcher:
     def __init__(self, queue: RunQueue, clock: Clock, epoch: int) -> None:
         self._queue = queue
         self._clock = clock
-        self._epoch = epoch
+        self.epoch = epoch
+        """The runtime epoch under which runs are started."""
         self._fresh: list[RunTicket] = []
         self._dispatching = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,7 +89,7 @@ class Dispatcher:
         if not self._dispatching:
             return
         while (run := self._queue.take(tx.now_us)) is not None:
-            attempt = runs.start(tx, run, epoch=self._epoch)
+            attempt = runs.start(tx, run, epoch=self.epoch)
             self._fresh.append(
                 RunTicket(
                     run.job_id, run.session_id, attempt, ProviderId(run.key.provider_id),

@@ -15,7 +15,6 @@ from handshake.kernel.units import Bytes
 from handshake.ports.files import Files
 from handshake.ports.store import Content
 
-
 _NOT_AS_WRITTEN = frozenset({errno.EFBIG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR})
 """What is said of a file that someone made larger, or replaced by a link or a folder."""
 

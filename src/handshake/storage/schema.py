@@ -23,6 +23,11 @@ APPLICATION_ID = 0x48534B31
 _MIGRATIONS = "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, sha256 TEXT NOT NULL) STRICT"
 
 
+def engine_version() -> str:
+    """Return the version of the SQLite library in use."""
+    return apsw.sqlite_lib_version()
+
+
 def require_engine(version: str) -> None:
     """Refuse a SQLite library that is too old to be safe.
 
@@ -49,7 +54,7 @@ def open_writer(path: Path, *, vfs: str | None = None, new: bool = False) -> aps
         StoreFailed: the disk cannot have a write-ahead log.
         apsw.Error: it cannot be opened, or is no database.
     """
-    require_engine(apsw.sqlite_lib_version())
+    require_engine(engine_version())
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if new else 0)
     db = apsw.Connection(str(path), flags=flags, vfs=vfs)
     try:
@@ -97,7 +102,7 @@ def _configure(db: apsw.Connection) -> None:
 
 def open_reader(path: Path, *, vfs: str | None = None) -> apsw.Connection:
     """Return a connection that can only read; it sees every commit and never stops the writer."""
-    require_engine(apsw.sqlite_lib_version())
+    require_engine(engine_version())
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
     db.set_busy_timeout(BUSY_TIMEOUT_MS)
     db.execute("PRAGMA query_only=ON").fetchall()

@@ -147,6 +147,11 @@ class SqliteStore:
         self._thread = threading.Thread(target=self._serve, name="handshake-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def batches(self) -> int:
+        """Commits so far."""
+        return self._committer.batches
+
     def follow(self, follower: Follower) -> None:
         """Let `follower` take part in every batch from the next on."""
         self._committer.follow(follower)
@@ -260,7 +265,7 @@ class SqliteStore:
         try:
             found = self._committer.commit([work.unit for work in taken]) if taken else []
             outcomes = dict(zip(map(id, taken), found, strict=True))
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001  (a bug must not leave callers waiting for ever)
             outcomes = {id(work): Outcome(failure=coded(failure)) for work in taken}
         results = [outcomes.get(id(work)) or _no_room() for work in works]
         loop = works[0].answer.get_loop()

@@ -14,7 +14,7 @@ from handshake.kernel.ids import ArtifactId
 from handshake.kernel.units import Microseconds
 from handshake.ports.store import Content, Parameters, Row
 from handshake.storage.artifacts import ArtifactFiles
-from handshake.storage.queries import load
+from handshake.storage.queries import compiled
 
 
 class SqliteReader:
@@ -23,15 +23,17 @@ class SqliteReader:
     def __init__(self, db: apsw.Connection, artifacts: ArtifactFiles) -> None:
         self._db = db
         self._artifacts = artifacts
-        self._queries = load()
+        self._queries = compiled()
 
     def row(self, query: str, parameters: Parameters = {}) -> Row | None:  # noqa: B006  (never changed)
         """Return the first row of a query, or None."""
-        return cast("Row | None", self._db.execute(self._queries[query], parameters).fetchone())
+        text, bind = self._queries[query]
+        return cast("Row | None", self._db.execute(text, bind(parameters)).fetchone())
 
     def rows(self, query: str, parameters: Parameters = {}) -> list[Row]:  # noqa: B006  (never changed)
         """Return all rows of a query."""
-        return cast("list[Row]", self._db.execute(self._queries[query], parameters).fetchall())
+        text, bind = self._queries[query]
+        return cast("list[Row]", self._db.execute(text, bind(parameters)).fetchall())
 
     def artifact(self, artifact_id: ArtifactId) -> bytes | None:
         """Return an artifact's bytes, checked against its hash; None if there is none.
@@ -75,13 +77,14 @@ class SqliteTx(SqliteReader):
 
     def run(self, query: str, parameters: Parameters) -> int:
         """Change rows; return how many."""
-        self._db.execute(self._queries[query], parameters).close()
+        text, bind = self._queries[query]
+        self._db.execute(text, bind(parameters))
         return self._db.changes()
 
     def put(self, content: Content) -> None:
         """Add an artifact's row; a large one's bytes are a durable file already."""
-        self._db.execute(
-            self._queries["artifact_put"],
+        self.run(
+            "artifact_put",
             {
                 "sha256": content.artifact_id,
                 "bytes": content.size_bytes,
@@ -89,7 +92,7 @@ class SqliteTx(SqliteReader):
                 "created_at_us": self._now_us,
                 "data": content.inline,
             },
-        ).close()
+        )
 
     def append(self, payload: Payload, context: Context) -> None:
         """Validate an event and add it to the batch; an invalid one fails the unit."""

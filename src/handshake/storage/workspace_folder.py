@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from handshake.kernel.errors import InvalidConfig, NotFound, StateConflict, StoreFailed
+from handshake.storage.files import OsFiles
 from handshake.storage.instance_lock import refuse_network_file_system
 
 FOLDER = ".handshake"
 _PARTS = ("artifacts", "recorder", "keys", "run")
+_TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 _CONFIG = """\
 # Configuration of this workspace; everything works without it. Reference: docs/reference/settings.md
 #
@@ -57,7 +59,7 @@ class WorkspaceFolder:
 
 
 def init(root: Path, build: Callable[[WorkspaceFolder], None], draft_name: str) -> WorkspaceFolder:
-    """Make a workspace in an existing or new folder: whole, or not at all.
+    """Make a workspace in an existing or new folder: whole, or not at all; it survives a power loss when this returns.
 
     Args:
         root: the folder that becomes the workspace.
@@ -70,26 +72,45 @@ def init(root: Path, build: Callable[[WorkspaceFolder], None], draft_name: str) 
     """
     place = WorkspaceFolder(root)
     if place.folder.exists():
-        raise StateConflict(reason="workspace_exists", hint="use it as it is, or choose another folder")
+        raise _exists()
     draft = WorkspaceFolder(root, f"{FOLDER}.{draft_name}.new")
     try:
+        made = [folder for folder in (root, *root.parents) if not folder.exists()]
         root.mkdir(parents=True, exist_ok=True)
         refuse_network_file_system(root)
         draft.folder.mkdir(mode=0o700)
         try:
-            for part in _PARTS:
-                (draft.folder / part).mkdir(mode=0o700)
-            fd = os.open(draft.config, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                file.write(_CONFIG)
-            build(draft)
-            draft.folder.rename(place.folder)
+            _fill(draft, build)
+            _publish(draft, place)
         except BaseException:
             shutil.rmtree(draft.folder, ignore_errors=True)
             raise
+        for folder in (root, *(one.parent for one in made)):
+            OsFiles().sync_folder(folder)
     except OSError as failure:
         raise StoreFailed(reason="cannot_make_workspace", errno=failure.errno) from failure
     return place
+
+
+def _fill(draft: WorkspaceFolder, build: Callable[[WorkspaceFolder], None]) -> None:
+    for part in _PARTS:
+        (draft.folder / part).mkdir(mode=0o700)
+    OsFiles().write_new(draft.config, _CONFIG.encode())
+    build(draft)
+    OsFiles().sync_folder(draft.folder)
+
+
+def _publish(draft: WorkspaceFolder, place: WorkspaceFolder) -> None:
+    try:
+        draft.folder.rename(place.folder)
+    except OSError as failure:
+        if failure.errno in _TAKEN:  # another program made one meanwhile
+            raise _exists() from failure
+        raise
+
+
+def _exists() -> StateConflict:
+    return StateConflict(reason="workspace_exists", hint="use it as it is, or choose another folder")
 
 
 def find(start: Path) -> WorkspaceFolder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from typing import cast
 
 import msgspec
 
@@ -109,12 +110,7 @@ async def check_pass_opens_one_call(subject: Subject) -> None:
 
 async def check_only_a_pass_opens(subject: Subject) -> None:
     """Nothing that only looks like a pass opens a call, and no pass of another provider does."""
-
-    class Forged(EgressPass):
-        def __init__(self) -> None:
-            """Make what the port does not let be made."""
-
-    await _expect_refusal(subject, Forged(), Exception)
+    await _expect_refusal(subject, cast(EgressPass, _LooksLikeOne(subject)), TypeError)
     other = await fresh_pass(ProviderId("somebody-else"), subject.model_id)
     await _expect_refusal(subject, other, Exception)
 
@@ -141,6 +137,18 @@ async def check_fault_is_numbers_only(subject: Subject, call: ModelCall) -> None
         fault = raised
     assert fault is not None, "the call did not fail"
     assert str(fault) == fault.fault.kind.value
+
+
+class _LooksLikeOne:
+    """Has all that a pass has, but was not minted."""
+
+    def __init__(self, subject: Subject) -> None:
+        ticket = ticket_for(subject.provider_id, subject.model_id)
+        self.job_id, self.session_id, self.attempt = ticket.job_id, ticket.session_id, ticket.attempt
+        self.provider_id, self.model_id = ticket.provider_id, ticket.model_id
+
+    def spend(self) -> None:
+        """Be used as often as anybody likes."""
 
 
 async def _pieces(subject: Subject, egress_pass: EgressPass) -> list[_Piece]:

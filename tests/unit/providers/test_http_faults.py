@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from handshake.gate.egress import CallLimits, Finished, TextPiece
+from handshake.gate.egress import CallLimits, Finished, ModelFault, TextPiece
 from handshake.kernel.retry import Backoff, Fault, FaultKind, GiveUp, decide
 from handshake.providers.http_model import HttpModel
 from handshake.providers.wire_sse import MAX_LINE_BYTES
@@ -269,22 +269,19 @@ async def test_a_cancel_before_the_head_closes_the_connection() -> None:
         await model.close()
 
 
-@requirement("scheduler.cancel.is_prompt")
-async def test_a_cancel_ends_a_request_that_nobody_reads() -> None:
+@requirement("provider.limits.bound_memory")
+async def test_a_request_that_nobody_reads_is_cut_and_not_sent_later() -> None:
     body = b'{"model":"tiny","pad":"' + b"x" * 24 * 1024 * 1024 + b'"}'
     async with Upstream([Hold()], reads_bodies=False) as upstream:
         before = open_files()
         model = model_at(upstream.base_url)
-        async with asyncio.TaskGroup() as group:
-            waiting = group.create_task(_next(opened(model, body=body), asyncio.Event()))
-            seen = await upstream.requested()
-            waiting.cancel()
-        assert waiting.cancelled()
+        with pytest.raises(ModelFault) as raised:
+            await anext(opened(model, body=body, limits=limits(first_byte_ms=5 * SHORT_MS)))
+        assert raised.value.fault == Fault(FaultKind.TIMEOUT_FIRST_BYTE, sent=True)
         assert open_files() == before + len(upstream.connections)
         upstream.read_on()
-        await seen.closed.wait()
-        assert seen.was_reset
-        assert not seen.whole.is_set()
+        await upstream.requests[0].closed.wait()
+        assert not upstream.requests[0].whole.is_set()
         await model.close()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import traceback
 from collections.abc import Sequence
 
 import pytest
 
-from handshake.gate.egress import CallLimits, Finished, TextPiece
+from handshake.gate.egress import CallLimits, Finished, ModelFault, TextPiece
 from handshake.kernel.errors import (
     ConsentRequired,
     EndpointBlocked,
@@ -99,7 +100,8 @@ async def test_head_and_body_are_exact() -> None:
             b"accept: text/event-stream, application/json\r\n"
             b"content-type: application/json\r\n"
             b"authorization: Bearer %b\r\n"
-            b"Content-Length: %d\r\n\r\n" % (upstream.port, SECRET.encode(), len(body))
+            b"Content-Length: %d\r\n"
+            b"Connection: close\r\n\r\n" % (upstream.port, SECRET.encode(), len(body))
         )
 
 
@@ -117,14 +119,28 @@ async def test_a_large_body_leaves_whole() -> None:
         assert upstream.requests[0].body == body
 
 
-async def test_a_connection_is_used_again_after_a_whole_answer() -> None:
-    async with Upstream(ANSWER) as upstream:
+async def test_every_call_has_a_connection_that_is_closed_with_it() -> None:
+    async with Upstream(ANSWER, response(whole_answer("Hi")), response(b"", status=500)) as upstream:
         model = model_at(upstream.base_url)
-        for _ in range(3):
-            assert texts([piece async for piece in opened(model)]) == ["Grü", "ße"]
-        assert upstream.accepted == 1
+        for expected in (["Grü", "ße"], ["Hi"]):
+            assert texts([piece async for piece in opened(model)]) == expected
+        with pytest.raises(ModelFault):
+            await anext(opened(model))
+        assert upstream.accepted == len(upstream.received) == 4
+        for seen in upstream.received:
+            await seen.closed.wait()
+            assert not seen.was_reset
         await model.close()
-        await upstream.requests[0].closed.wait()
+
+
+async def test_the_head_of_a_closed_stream_is_not_believed() -> None:
+    promise = [("keep-alive", "timeout=5, max=100")]
+    reply: Reply = [*chunked(event_stream("Hi"), headers=promise), CLOSE]
+    async with Upstream(reply) as upstream:
+        model = model_at(upstream.base_url)
+        for _ in range(20):
+            assert texts([piece async for piece in opened(model)]) == ["Hi"]
+        await model.close()
 
 
 async def test_a_path_of_the_base_url_is_kept() -> None:
@@ -188,10 +204,17 @@ async def test_an_error_body_is_kept_apart_and_without_the_credential() -> None:
 
 @requirement("provider.secret.never_leaks")
 async def test_a_credential_at_the_cut_of_an_error_body_is_not_kept_in_part() -> None:
-    echo = b"x" * (MAX_ERROR_BODY_BYTES - 5) + SECRET.encode() + b"y" * 100
-    async with Upstream(response(echo, status=500)) as upstream:
+    hold = Hold()
+    echo = b"x" * (MAX_ERROR_BODY_BYTES - 5) + SECRET.encode()
+    reply: Reply = [head(500), echo[:MAX_ERROR_BODY_BYTES], hold, echo[MAX_ERROR_BODY_BYTES:], CLOSE]
+    async with Upstream(reply) as upstream, asyncio.TaskGroup() as group:
         model = model_at(upstream.base_url, secret=lambda _: SECRET, credential_ref="env:KEY")
-        _, fault = await failed(model)
+        call = group.create_task(failed(model))
+        await hold.reached.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)  # the client takes what is there
+        hold.release()
+        _, fault = await call
     assert len(fault.body) == MAX_ERROR_BODY_BYTES
     assert fault.body.endswith(b"x[REDA")
 
@@ -361,11 +384,12 @@ async def test_a_name_that_is_bound_anew_after_the_check_is_blocked() -> None:
     async with Upstream(ANSWER) as upstream:
         base_url = f"http://engine.lan:{upstream.port}/v1"
         for later in (["192.168.1.9"], ["127.0.0.1", "10.0.0.1"]):
-            with pytest.raises(EndpointBlocked):
-                await answered(model_at(base_url, lookup=Names(["127.0.0.1"], later)))
-        assert upstream.accepted == 0
-        names = Names(["127.0.0.1"], ["127.0.0.1"])
-        assert texts(await answered(model_at(base_url, lookup=names))) == ["Grü", "ße"]
+            for lookups_before in (1, 2):
+                names = Names(*[["127.0.0.1"]] * lookups_before, later)
+                with pytest.raises(EndpointBlocked):
+                    await answered(model_at(base_url, lookup=names))
+        assert upstream.requests == []
+        assert texts(await answered(model_at(base_url, lookup=Names(*[["127.0.0.1"]] * 3)))) == ["Grü", "ße"]
         assert upstream.requests[0].headers["host"] == f"engine.lan:{upstream.port}"
 
 

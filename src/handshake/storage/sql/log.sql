@@ -61,9 +61,6 @@ SELECT tree_size, root_hash, signed_at_us, note FROM checkpoint ORDER BY tree_si
 -- name: checkpoint_page
 SELECT tree_size, root_hash, signed_at_us, note FROM checkpoint WHERE tree_size > :after ORDER BY tree_size LIMIT :limit;
 
--- name: checkpoint_covering
-SELECT tree_size, root_hash, signed_at_us, note FROM checkpoint WHERE tree_size >= :seq ORDER BY tree_size DESC LIMIT 1;
-
 -- name: declaration_get
 SELECT sha256 FROM declaration WHERE subject = :subject;
 

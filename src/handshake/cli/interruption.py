@@ -1,0 +1,75 @@
+"""Interruption: Ctrl-C and SIGTERM as the end of a scope, so that a commit is never cut in the middle of its telling."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from handshake.cli.border import EXIT_INTERRUPTED, Interrupted
+
+T = TypeVar("T")
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+class Interruption:
+    """Notes signals; the first ends the innermost `scope`, the second ends the process: the store survives that."""
+
+    def __init__(self) -> None:
+        self.happened = False
+        self._scopes: list[asyncio.Timeout] = []
+
+    def note(self) -> None:
+        """Take note of a signal."""
+        if self.happened:
+            if sys.stderr.isatty():
+                sys.stderr.write(_SHOW_CURSOR)
+                sys.stderr.flush()
+            os._exit(EXIT_INTERRUPTED)
+        self.happened = True
+        if self._scopes:
+            self._scopes[-1].reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def scope(self) -> AsyncIterator[None]:
+        """Run the body until it ends or a signal comes; one that came before counts too.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        if self.happened:
+            raise Interrupted
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                self._scopes.append(limit)
+                try:
+                    yield
+                finally:
+                    self._scopes.remove(limit)
+        except TimeoutError:
+            if limit.expired():
+                raise Interrupted from None
+            raise
+
+
+def run_async(main: Callable[[Interruption], Coroutine[Any, Any, T]]) -> T:
+    """Run `main` on a new event loop whose signals go to the interruption that it is given."""
+    with asyncio.Runner() as runner:
+        return runner.run(_with_signals(main))
+
+
+async def _with_signals(main: Callable[[Interruption], Coroutine[Any, Any, T]]) -> T:
+    interruption = Interruption()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interruption.note)
+    try:
+        return await main(interruption)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

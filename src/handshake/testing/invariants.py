@@ -1,0 +1,261 @@
+"""Invariants: what is true of a stored workspace at every moment, whatever happened to it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from handshake.kernel.checkpoint import VerifierKey, verify_checkpoint
+from handshake.kernel.event import FIRST_PREV_HASH
+from handshake.kernel.ids import ArtifactId, JobId
+from handshake.kernel.job import TERMINAL, WAITING, Job, JobState
+from handshake.kernel.merkle import Frontier, leaf_hash
+from handshake.kernel.message import Message, MessageRole
+from handshake.kernel.session import Ending, Facts, Session, SessionState, derive
+from handshake.operations import records
+from handshake.ports.store import Reader
+from handshake.storage.signing import verify
+
+_PAGE = 500
+_ENDED_WITH_ANSWER = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_ISSUES})
+
+
+class Event(msgspec.Struct, frozen=True):
+    """An event as its stored bytes tell it."""
+
+    seq: int
+    type: str
+    session_id: str | None
+    job_id: str | None
+    payload: dict[str, Any]
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """All sessions, jobs and messages of a workspace, and its log."""
+
+    sessions: list[Session]
+    jobs: list[Job]
+    messages: list[Message]
+    events: list[Event]
+
+    def of(self, event_type: str) -> list[Event]:
+        """Return the events of one type."""
+        return [one for one in self.events if one.type == event_type]
+
+
+def check_workspace(reader: Reader, key: VerifierKey) -> Contents:
+    """Check everything below and return what was found; raise AssertionError for whatever does not hold.
+
+    Source:
+        recorder.atomic, recorder.log.verifies, session.state.is_derived, message.append.is_atomic.
+    """
+    found = Contents(_sessions(reader), _jobs(reader), _messages(reader), check_log(reader, key))
+    check_messages(reader, found)
+    check_sessions(found)
+    check_jobs(found)
+    check_evidence(found)
+    return found
+
+
+def check_log(reader: Reader, key: VerifierKey) -> list[Event]:
+    """Check numbers, chain, hashes and columns of the log, its stored end and every checkpoint; return the events."""
+    frontier, prev = Frontier(), FIRST_PREV_HASH
+    roots = {0: frontier.root()}
+    events = []
+    for row in _event_rows(reader):
+        seq, name, session_id, job_id, _, digest, body = row
+        told: dict[str, Any] = msgspec.json.decode(body)
+        assert seq == frontier.size + 1 == told["seq"], f"event {seq} does not follow {frontier.size}"
+        assert told["prev_hash"] == prev, f"event {seq} does not chain to the one before it"
+        assert leaf_hash(body) == digest, f"event {seq} does not have its hash"
+        columns = (told["type"], told.get("model_session_id"), told.get("job_id"))
+        assert columns == (name, session_id, job_id), f"event {seq} has columns of another"
+        frontier, prev = frontier.append(digest), digest.hex()
+        roots[seq] = frontier.root()
+        events.append(Event(seq, name, session_id, job_id, told["payload"]))
+    end: Any = reader.row("log_state")
+    assert tuple(end) == (frontier.size, prev, frontier.to_bytes()), "the stored end of the log is another"
+    _check_checkpoints(reader, key, roots, events)
+    return events
+
+
+def check_messages(reader: Reader, found: Contents) -> None:
+    """Check that every message has its content and number, and that its session counts it."""
+    by_session = defaultdict(list)
+    for message in found.messages:
+        by_session[message.session_id].append(message)
+        data = reader.artifact(ArtifactId(message.content_artifact_id))
+        assert data is not None, f"message {message.message_id} has no artifact"
+        assert len(data) == message.content_bytes, f"message {message.message_id} has another size"
+        assert message.content_hash == message.content_artifact_id, f"message {message.message_id} has two hashes"
+    for session in found.sessions:
+        thread = by_session.pop(session.session_id, [])
+        assert [one.seq for one in thread] == list(range(1, session.next_seq)), f"{session.session_id}: gap in thread"
+        assert sum(one.content_bytes for one in thread) == session.thread_bytes, f"{session.session_id}: thread_bytes"
+    assert not by_session, "messages without a session"
+
+
+def check_sessions(found: Contents) -> None:
+    """Check that every session's state and sums are those that its jobs give."""
+    by_session = defaultdict(list)
+    for job in found.jobs:
+        by_session[job.session_id].append(job)
+    for session in found.sessions:
+        jobs = by_session.pop(session.session_id, [])
+        states = Counter(job.state for job in jobs)
+        facts = Facts(
+            session.ending,
+            states[JobState.RUNNING],
+            sum(states[one] for one in WAITING),
+            session.blockers,
+            session.paused,
+            any(job.attempt for job in jobs),
+        )
+        stored = (session.running, session.waiting, session.dispatched)
+        assert stored == (facts.running, facts.waiting, facts.dispatched), f"{session.session_id}: counts {stored}"
+        assert facts.running <= 1, f"{session.session_id}: two runs at once"
+        assert session.state is derive(facts), f"{session.session_id}: {session.state} is not derived"
+        assert (session.ended_at_us is None) == (session.ending is Ending.OPEN), f"{session.session_id}: ended_at"
+        assert session.ending is Ending.OPEN or all(job.state in TERMINAL for job in jobs), "open job in ended session"
+        assert [job.turn_seq for job in jobs] == list(range(1, session.next_turn_seq)), f"{session.session_id}: turns"
+        assert session.total_tokens == sum(job.total_tokens or 0 for job in jobs), f"{session.session_id}: tokens"
+    assert not by_session, "jobs without a session"
+
+
+def check_jobs(found: Contents) -> None:
+    """Check that every job has its question, and its answer exactly if it was answered."""
+    said: dict[tuple[str | None, MessageRole], list[Message]] = defaultdict(list)
+    for message in found.messages:
+        said[message.job_id, message.role].append(message)
+    for job in found.jobs:
+        asked = said.pop((job.job_id, MessageRole.USER), [])
+        assert [one.turn_seq for one in asked] == [job.turn_seq], f"{job.job_id}: no question of its own"
+        answers = [one.message_id for one in said.pop((job.job_id, MessageRole.ASSISTANT), [])]
+        expected = [job.answer_message_id] if job.state in _ENDED_WITH_ANSWER else []
+        assert answers == expected, f"{job.job_id}: {job.state} with answers {answers}"
+        assert (job.ended_at_us is not None) == (job.state in TERMINAL), f"{job.job_id}: ended_at"
+        assert job.holds_slot or job.state is not JobState.RUNNING, f"{job.job_id}: runs without a slot"
+        assert not job.holds_slot or job.state in (JobState.RUNNING, JobState.CANCELLED), f"{job.job_id}: idle slot"
+        assert job.attempt > 0 or job.state in (JobState.QUEUED, JobState.CANCELLED), f"{job.job_id}: never dispatched"
+    assert not said, "messages without a job"
+
+
+def check_evidence(found: Contents) -> None:
+    """Check that the log tells all that is stored, and nothing that is not."""
+    created = [one.payload["session_id"] for one in found.of("session.created")]
+    assert Counter(created) == Counter(one.session_id for one in found.sessions), "session.created"
+    told = [
+        (one.payload["session_id"], one.payload["message_id"], one.payload["role"], one.payload["content_hash"])
+        for one in found.of("session.message")
+    ]
+    stored = [(one.session_id, one.message_id, one.role.value, one.content_hash) for one in found.messages]
+    assert Counter(told) == Counter(stored), "session.message"
+    queued = [one.payload["job_id"] for one in found.of("session_scheduler.enqueue")]
+    assert queued == [job.job_id for job in found.jobs], "session_scheduler.enqueue"
+    dispatched = Counter(one.payload["job_id"] for one in found.of("session_scheduler.dispatch"))
+    assert dispatched == Counter({job.job_id: job.attempt for job in found.jobs if job.attempt}), "dispatch"
+    cancelled = {one.payload["job_id"] for one in found.of("session_scheduler.cancelled")}
+    assert cancelled == {job.job_id for job in found.jobs if job.state is JobState.CANCELLED}, "cancelled"
+    ended = {one.payload["session_id"] for one in found.of("session.completed")}
+    assert ended == {one.session_id for one in found.sessions if one.ending is not Ending.OPEN}, "session.completed"
+    _check_answers(found)
+    states = {str(one.session_id): one.state for one in found.sessions}
+    assert told_states(found.events) == states, "the log tells other states of sessions"
+
+
+def told_states(events: list[Event]) -> dict[str, SessionState]:
+    """Return the state of every session as the log alone tells it."""
+    states: dict[str, SessionState] = {}
+    for event in events:
+        session_id = event.session_id or ""
+        if event.type == "session.created":
+            states[session_id] = SessionState.CREATED
+        elif event.type == "session.state_change":
+            before = event.payload["from_state"]
+            assert states[session_id] == before, f"event {event.seq} leaves {before}, which was not the state"
+            states[session_id] = SessionState(event.payload["to_state"])
+        elif event.payload.get("session_state_after") is not None:
+            states[session_id] = SessionState(event.payload["session_state_after"])
+    return states
+
+
+def job_states(found: Contents) -> dict[JobId, JobState]:
+    """Return the state of every job."""
+    return {job.job_id: job.state for job in found.jobs}
+
+
+def _check_answers(found: Contents) -> None:
+    hashes: dict[str | None, str] = {one.message_id: one.content_hash for one in found.messages}
+    stored = Counter(
+        (job.job_id, hashes.get(job.answer_message_id)) for job in found.jobs if job.state in _ENDED_WITH_ANSWER
+    )
+    failed = {one.job_id for one in found.of("llm_inference") if one.payload.get("error_code")}
+    assert {job.job_id for job in found.jobs if job.state is JobState.FAILED} <= failed, "a failure was not told"
+    answered = [one for one in found.of("llm_inference") if one.payload.get("response_hash")]
+    assert Counter((one.job_id, one.payload["response_hash"]) for one in answered) == stored, "llm_inference"
+
+
+def _check_checkpoints(reader: Reader, key: VerifierKey, roots: dict[int, bytes], events: list[Event]) -> None:
+    after, signed = -1, []
+    while rows := reader.rows("checkpoint_page", {"after": after, "limit": _PAGE}):
+        for row in rows:
+            columns: Any = row
+            size, root_hex, _, note = columns
+            assert roots[size].hex() == root_hex, f"checkpoint {size} has another root"
+            checkpoint = verify_checkpoint(note.encode(), key, verify)
+            assert (checkpoint.size, checkpoint.root) == (size, roots[size]), f"checkpoint {size} signs something else"
+            signed.append((size + 1, size, root_hex))
+            after = size
+    told = [
+        (one.seq, one.payload["tree_size"], one.payload["root_hash"])
+        for one in events
+        if one.type == "meta.checkpoint_signed"
+    ]
+    assert told == signed, "checkpoints and their events differ"
+
+
+def _event_rows(reader: Reader) -> Iterator[Any]:
+    def page(after: Any) -> list[Any]:
+        return list(reader.rows("event_page", {"after": after, "limit": _PAGE, "type": None, "since_us": 0}))
+
+    return _all(page, lambda row: row[0], 0)
+
+
+def _sessions(reader: Reader) -> list[Session]:
+    unfiltered = {"state": None, "role": None, "wp_id": None, "limit": _PAGE}
+
+    def page(after: Any) -> list[Any]:
+        return [records.record(Session, row) for row in reader.rows("session_page", {"after": after, **unfiltered})]
+
+    return list(_all(page, lambda one: one.session_id, ""))
+
+
+def _jobs(reader: Reader) -> list[Job]:
+    unfiltered = {"session_id": None, "state": None, "limit": _PAGE}
+
+    def page(after: Any) -> list[Any]:
+        return [records.record(Job, row) for row in reader.rows("job_page", {"after": after, **unfiltered})]
+
+    return list(_all(page, lambda one: one.enqueue_seq, 0))
+
+
+def _messages(reader: Reader) -> list[Message]:
+    found: list[Message] = []
+    for session in _sessions(reader):
+        of_session = {"session_id": session.session_id, "limit": _PAGE}
+
+        def page(after: Any, given: dict[str, object] = of_session) -> list[Any]:
+            return [records.record(Message, row) for row in reader.rows("message_page", {"after": after, **given})]
+
+        found += _all(page, lambda one: one.seq, 0)
+    return found
+
+
+def _all(page: Callable[[Any], list[Any]], place: Callable[[Any], Any], after: Any) -> Iterator[Any]:
+    """Yield what all pages hold."""
+    while items := page(after):
+        yield from items
+        after = place(items[-1])

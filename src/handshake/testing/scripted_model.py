@@ -1,0 +1,80 @@
+"""Scripted model: the model port answered by a function, in memory, for tests of everything around a call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+import msgspec
+
+from handshake.kernel.ids import ModelId
+from handshake.kernel.job import Backend
+from handshake.kernel.retry import Fault
+from handshake.kernel.usage import TokenUsage
+from handshake.ports.model import EgressPass, Finished, ModelCall, ModelFault, TextPiece, ThreadMessage
+
+Step = str | Fault | asyncio.Event
+"""What a model does next: say text, fail, or wait until the event is set."""
+Script = Callable[[str], Sequence[Step]]
+"""What a model does about the last message of a thread."""
+
+
+def echo(text: str) -> Sequence[Step]:
+    """Say what was said, in two pieces."""
+    return ("You said: ", text)
+
+
+class _Said(msgspec.Struct, frozen=True):
+    role: str
+    text: str
+
+
+class _Request(msgspec.Struct, frozen=True):
+    model: str
+    thread: list[_Said]
+    max_output_tokens: int | None
+
+
+class ScriptedModel:
+    """A local model without an engine. The prompt counts a token per message, the answer one per piece."""
+
+    def __init__(self, script: Script = echo) -> None:
+        self._script = script
+        self.bodies: list[bytes] = []
+        """What was sent, in order."""
+        self.open_calls = 0
+
+    async def backend(self, model_id: ModelId) -> Backend:
+        """Local: nothing leaves the process."""
+        return Backend.LOCAL
+
+    def render(self, model_id: ModelId, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
+        """Return the request as JSON of its own form."""
+        said = [_Said(message.role.value, message.text) for message in thread]
+        return msgspec.json.encode(_Request(model_id, said, max_output_tokens))
+
+    async def answer(self, egress_pass: EgressPass, call: ModelCall) -> AsyncGenerator[TextPiece | Finished, None]:
+        """Follow the script for the last message of the request."""
+        if type(egress_pass) is not EgressPass:
+            raise TypeError("a call is opened by an EgressPass")
+        egress_pass.spend()
+        self.bodies.append(call.body)
+        request = msgspec.json.decode(call.body, type=_Request)
+        self.open_calls += 1
+        said = 0
+        try:
+            for step in self._script(request.thread[-1].text):
+                if isinstance(step, Fault):
+                    raise ModelFault(step)
+                if isinstance(step, asyncio.Event):
+                    await step.wait()
+                elif step:
+                    said += 1
+                    yield TextPiece(step)
+        finally:
+            self.open_calls -= 1
+        asked = len(request.thread)
+        yield Finished("stop", TokenUsage(asked, said, asked + said))
+
+    async def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,239 @@
+"""Scenario: a whole runtime on one thread, a simulated disk, virtual time and one seed, and a script of real work.
+
+The same seed gives the same bytes, commit by commit and write by write, so that a fault can be put at each of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from handshake.bootstrap import Runtime, assemble, close_runtime
+from handshake.kernel.configuration import Configuration
+from handshake.kernel.ids import JobId, ProviderId
+from handshake.kernel.job import JobState
+from handshake.kernel.retry import Fault, FaultKind
+from handshake.kernel.settings import Dialect, ProviderSettings, RecorderSettings, SchedulerSettings, Settings
+from handshake.kernel.units import US_PER_S, Microseconds
+from handshake.operations.records import NewIds
+from handshake.storage.schema import open_reader
+from handshake.storage.signing import SEED_BYTES, SigningKey
+from handshake.storage.sqlite_store import Place, create
+from handshake.storage.workspace_folder import WorkspaceFolder
+from handshake.testing.power_loss import Disk
+from handshake.testing.scripted_model import Script, ScriptedModel, Step
+from handshake.testing.seeded_chance import SeededChance
+from handshake.testing.serial_store import SerialStore
+from handshake.testing.virtual_clock import START_US, VirtualClock
+from handshake.workspace import SessionHandle, TurnHandle, Workspace
+
+KEY = SigningKey("handshake.log/scenario", bytes(SEED_BYTES))
+PROVIDER = ProviderId("scripted")
+SETTINGS = Settings(
+    providers={PROVIDER: ProviderSettings(dialects=(Dialect.OPENAI_CHAT,), base_url="http://127.0.0.1:1/v1")},
+    scheduler=SchedulerSettings(max_concurrent_runs=3),
+    recorder=RecorderSettings(checkpoint_every_events=24, checkpoint_every_s=60),
+)
+CHECKPOINT_PAGES = 60
+"""Length of the write-ahead log at which it is copied into the database: often enough to be cut in the middle."""
+LARGE_TEXT = "a long text. " * 6_000
+"""More than the store holds in a row: its artifact is a file."""
+IDLE_TURNS = 40
+"""Turns of the event loop after which nothing but time can move anything."""
+
+
+def place_on(disk: Disk) -> Place:
+    """Return where the scenario's workspace lies on a disk."""
+    return Place(disk.root / "state.db", disk.root / "artifacts", disk.vfs)
+
+
+def new_disk(folder: Path, *, seed: int = 0) -> Disk:
+    """Return a disk with a new workspace, all of it durable."""
+    disk = Disk(folder, seed=seed)
+    create(place_on(disk), "scenario", START_US)
+    return disk
+
+
+def digest(db: apsw.Connection) -> str:
+    """Return a hash over every row of every table."""
+    one = hashlib.sha256()
+    tables = [row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
+    for table in tables:
+        for row in db.execute(f"SELECT * FROM {table} ORDER BY 1, 2"):
+            one.update(repr((table, row)).encode())
+    return one.hexdigest()
+
+
+def digest_of(disk: Disk) -> str:
+    """Return the digest of the database on a disk."""
+    db = open_reader(place_on(disk).database, vfs=disk.vfs)
+    try:
+        return digest(db)
+    finally:
+        db.close()
+
+
+def answer(text: str) -> Sequence[Step]:
+    """Answer as the text demands: with a refusal, never, or with an echo; long questions get long answers."""
+    if text == "refuse":
+        return (Fault(FaultKind.STATUS, status=400, sent=True),)
+    if text == "wait":
+        return ("partial ", asyncio.Event())
+    return ("You said: ", text)
+
+
+class World:
+    """One runtime over one disk, and what it acknowledged."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        *,
+        seed: int = 0,
+        later_us: int = 0,
+        script: Script = answer,
+        store_kind: type[SerialStore] = SerialStore,
+    ) -> None:
+        """Open the store; `start` begins to dispatch.
+
+        Args:
+            disk: where the workspace lies.
+            seed: of ids and of nothing else.
+            later_us: how long after the workspace was made it is.
+            script: how models answer.
+            store_kind: the store, or one that watches it.
+        """
+        self.disk = disk
+        self.clock = VirtualClock(Microseconds(START_US + later_us))
+        self._chance = SeededChance(seed)
+        self._model = ScriptedModel(script)
+        self.store = store_kind.open(
+            place_on(disk), files=disk.files, clock=self.clock, chance=self._chance, key=KEY,
+            recorder=SETTINGS.recorder, free_bytes=disk.free_bytes, checkpoint_pages=CHECKPOINT_PAGES,
+        )  # fmt: skip
+        self.sessions: dict[str, SessionHandle] = {}
+        self.turns: dict[str, TurnHandle] = {}
+        self.ended: dict[JobId, JobState] = {}
+        self.head: tuple[int, str] = (0, "")
+
+    async def start(self) -> None:
+        """Recover what a runtime before this one left, and begin to dispatch."""
+        self.runtime: Runtime = await assemble(
+            WorkspaceFolder(self.disk.root), Configuration(SETTINGS, {}), self.store, self.clock,
+            NewIds(self.clock, self._chance), {PROVIDER: self._model}, None, dispatch=True,
+        )  # fmt: skip
+        self.workspace = Workspace(self.runtime)
+        self.note()
+
+    # -- what the script does; each may be done again after it failed ------------------------------------------
+
+    async def create(self, *names: str) -> None:
+        """Create sessions, in one commit."""
+
+        async def one(name: str) -> None:
+            session_id = f"00000000-0000-7000-8000-{ord(name):012x}"
+            self.sessions[name] = await self.workspace.sessions.create(
+                role="coder", model=f"{PROVIDER}/m", memory_policy="EPHEMERAL", session_id=session_id
+            )
+
+        await self._all(one(name) for name in names if name not in self.sessions)
+
+    async def send(self, **texts: str) -> None:
+        """Send turns, in one commit; a turn's name begins with that of its session."""
+
+        async def one(name: str, text: str) -> None:
+            self.turns[name] = await self.sessions[name[0]].send(text, idempotency_key=name)
+
+        await self._all(one(name, text) for name, text in texts.items() if name not in self.turns)
+
+    async def finish(self, *names: str) -> None:
+        """Wait for the ends of turns."""
+        for name in names:
+            result = await self.turns[name].result()
+            self.ended[result.job_id] = result.state
+        self.note()
+
+    async def cancel(self, name: str) -> None:
+        """Cancel a turn, and wait until its call is closed."""
+        await self.turns[name].cancel()
+        self.ended[self.turns[name].job_id] = JobState.CANCELLED
+        self.note()
+
+    async def settle(self) -> None:
+        """Wait until no attempt is in progress and none can start."""
+        quiet = 0
+        while quiet < IDLE_TURNS:
+            await asyncio.sleep(0)
+            quiet = 0 if self.runtime.dispatcher.live_count else quiet + 1
+        self.note()
+
+    async def change(self, name: str, verb: str) -> None:
+        """Pause, resume, complete or cancel a session."""
+        await getattr(self.sessions[name], verb)()
+        self.note()
+
+    async def close(self) -> None:
+        """Close the runtime; what still runs is handed back to the queue."""
+        await close_runtime(self.runtime, drain_us=Microseconds(0))
+
+    def note(self) -> None:
+        """Keep where the log ends: what can be read is acknowledged, with all before it."""
+        row: Any = self.store.read_now(lambda reader: reader.row("log_state"))
+        self.head = (row[0], row[1])
+
+    async def _all(self, works: Any) -> None:
+        results = await asyncio.gather(*works, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        self.note()
+
+
+Work = tuple[Callable[[World], Awaitable[None]], ...]
+
+SHORT: Work = (
+    lambda world: world.create("a", "b"),
+    lambda world: world.send(a1="first", b1="wait", a2="second"),
+    lambda world: world.finish("a1", "a2"),
+    lambda world: world.cancel("b1"),
+    lambda world: world.settle(),
+    lambda world: world.send(b2=LARGE_TEXT),
+    lambda world: world.finish("b2"),
+    lambda world: world.change("a", "complete"),
+)
+"""Little of everything."""
+
+WHOLE: Work = (
+    lambda world: world.create("a", "b", "c", "d"),
+    lambda world: world.send(a1="first", b1="first", c1=LARGE_TEXT, a2="second"),
+    lambda world: world.finish("a1", "b1", "c1"),
+    lambda world: world.change("b", "pause"),
+    lambda world: world.send(b2="while paused", c2="refuse"),
+    lambda world: world.finish("c2", "a2"),
+    lambda world: world.change("b", "resume"),
+    lambda world: world.finish("b2"),
+    lambda world: world.send(d1="wait", d2="behind", d3="behind both"),
+    lambda world: world.cancel("d2"),
+    lambda world: world.cancel("d1"),
+    lambda world: world.settle(),
+    lambda world: world.finish("d3"),
+    lambda world: world.send(a3="wait", c3="wait", b3=LARGE_TEXT + "again"),
+    lambda world: world.change("a", "cancel"),
+    lambda world: world.finish("b3"),
+    lambda world: world.change("b", "complete"),
+)
+"""Every kind of commit, and a run that is still waiting for its answer at the end."""
+
+
+async def run(world: World, work: Work) -> None:
+    """Start, do all of the work a second of virtual time apart, and close."""
+    await world.start()
+    for step in work:
+        await step(world)
+        world.clock.advance(US_PER_S)
+    await world.close()
