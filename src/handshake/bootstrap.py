@@ -20,12 +20,16 @@ from handshake.kernel.limit import Limits
 from handshake.kernel.locality import Declared, parse_endpoint
 from handshake.kernel.moment import rfc3339
 from handshake.kernel.queue import RunQueue
+from handshake.kernel.redaction import KnownValues
 from handshake.kernel.settings import ProviderSettings, Settings
 from handshake.kernel.units import Microseconds
+from handshake.operations.declarations import Declaration, declare
 from handshake.operations.feed import Feeds
 from handshake.operations.records import NewIds
 from handshake.operations.runs import KnownModels
 from handshake.operations.turns import Turns
+from handshake.operations.verdict import Progress, Verdict
+from handshake.operations.verification import verify
 from handshake.ports.clock import Clock
 from handshake.ports.model import Model
 from handshake.ports.store import Reader, Store
@@ -33,13 +37,13 @@ from handshake.providers.http_model import HttpModel
 from handshake.runners.machine import MachineChance, MachineClock
 from handshake.scheduler import recovery
 from handshake.scheduler.dispatcher import Dispatcher
-from handshake.storage import workspace_folder
+from handshake.storage import signing, workspace_folder
 from handshake.storage.config_file import read_layer, user_file
 from handshake.storage.files import OsFiles
 from handshake.storage.instance_lock import Holder, InstanceLock, is_held, read_holder
 from handshake.storage.readonly_store import ReadOnlyStore
 from handshake.storage.schema import engine_version
-from handshake.storage.secrets import secret
+from handshake.storage.secrets import Secrets
 from handshake.storage.signing import SigningKey
 from handshake.storage.sqlite_store import Place, SqliteStore, create
 from handshake.storage.workspace_folder import WorkspaceFolder
@@ -65,10 +69,15 @@ __all__ = [
     "open_runtime",
     "read_only",
     "verifier_key",
+    "verify_log",
 ]
 
 LOG_NAME = "handshake.log/"
 """What the names of all logs begin with; the workspace's id follows."""
+
+
+Models = Mapping[ProviderId, Model]
+"""Adapters by provider."""
 
 
 class Runtime(msgspec.Struct):
@@ -117,7 +126,8 @@ def init_workspace(root: Path) -> WorkspaceFolder:
     workspace_id = uuid7(clock.now_us(), chance.bits(CHANCE_BITS))
 
     def build(draft: WorkspaceFolder) -> None:
-        SigningKey.create(draft.keys, LOG_NAME + workspace_id, files=files, chance=chance)
+        key = SigningKey.create(draft.keys, LOG_NAME + workspace_id, files=files, chance=chance)
+        signing.publish(key, draft.keys, files=files)
         create(Place(draft.database, draft.artifacts), workspace_id, clock.now_us())
 
     return workspace_folder.init(root, build, workspace_id)
@@ -145,20 +155,44 @@ def now_us() -> Microseconds:
 
 
 def verifier_key(place: WorkspaceFolder) -> VerifierKey:
-    """Return the public key that verifies the workspace's log.
+    """Return the public key that verifies the workspace's log; the private one is not opened.
 
     Raises:
         NotFound: the key is missing.
-        IntegrityBroken: others can read or write it, or it is no key.
+        IntegrityBroken: it is no key, or another log's.
     """
-    files = OsFiles()
-    workspace_id, _ = _identity(ReadOnlyStore(Place(place.database, place.artifacts), files=files))
-    return SigningKey.load(place.keys, LOG_NAME + workspace_id, files=files).verifier_key
+    workspace_id, _ = _identity(read_only(place))
+    return signing.load_verifier_key(place.keys, LOG_NAME + workspace_id, files=OsFiles())
+
+
+def verify_log(
+    place: WorkspaceFolder,
+    *,
+    key: VerifierKey | None = None,
+    anchor: bytes | None = None,
+    deep: bool = False,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Return what a verification of the workspace's log finds, as `operations.verification.verify`.
+
+    Args:
+        place: the workspace; a runtime may be working in it.
+        key: whose signatures count; by default the workspace's own, which whoever can write the log can replace too.
+        anchor: an exported checkpoint that the log must continue.
+        deep: also look at schemas, messages and artifacts.
+        progress: told how far it is.
+    """
+    store = read_only(place)
+    try:
+        known = key or verifier_key(place)
+        return verify(store.read_now, known, signing.verify, progress=progress, anchor=anchor, deep=deep)
+    finally:
+        store.shut()
 
 
 def closed_door(settings: Settings) -> Egress:
     """Return a door to models through which nothing passes: it only tells where a model would run."""
-    return Egress(http_models(settings, MachineClock()), lambda ticket: False)
+    return Egress(http_models(settings, MachineClock(), Secrets(KnownValues())), lambda ticket: False)
 
 
 def read_only(place: WorkspaceFolder) -> ReadOnlyStore:
@@ -170,7 +204,7 @@ async def open_runtime(
     place: WorkspaceFolder,
     configuration: Configuration,
     *,
-    models: Mapping[ProviderId, Model] | None = None,
+    models: Models | None = None,
     dispatch: bool = True,
 ) -> Runtime:
     """Open a workspace for work: lock it, recover what a dead runtime left, and begin to dispatch.
@@ -196,14 +230,19 @@ async def open_runtime(
         workspace_id, high_us = _identity(ReadOnlyStore(found, files=files))
         clock.raise_to(high_us)
         key = SigningKey.load(place.keys, LOG_NAME + workspace_id, files=files)
-        store = SqliteStore(found, files=files, clock=clock, chance=chance, key=key, recorder=settings.recorder)
+        known = KnownValues()
+        secrets = Secrets(known)
+        secrets.look_up(entry.credential for entry in settings.providers.values() if entry.credential)
+        store = SqliteStore(
+            found, files=files, clock=clock, chance=chance, key=key, recorder=settings.recorder, known=known
+        )
     except BaseException:
         lock.release()
         raise
     try:
         return await assemble(
             place, configuration, store, clock, new_id,
-            models if models is not None else http_models(settings, clock), lock, dispatch=dispatch,
+            models if models is not None else http_models(settings, clock, secrets), lock, dispatch=dispatch,
         )  # fmt: skip
     except BaseException:
         await store.close()
@@ -217,7 +256,7 @@ async def assemble(
     store: Store,
     clock: Clock,
     new_id: NewIds,
-    models: Mapping[ProviderId, Model],
+    models: Models,
     lock: InstanceLock | None,
     *,
     dispatch: bool,
@@ -227,6 +266,9 @@ async def assemble(
     epoch = await store.write(recovery.begin_epoch)
     while await store.write(recovery.take_over):
         pass
+    declared = declarations_of(settings)
+    if declared:
+        await store.write(lambda tx: declare(tx, declared))
     queue = RunQueue(limits_of(settings), {lane: settings.scheduler.lane_weights.of(lane) for lane in LANES})
     dispatcher = Dispatcher(queue, clock, epoch)
     feeds = Feeds()
@@ -257,7 +299,7 @@ async def close_runtime(runtime: Runtime, *, drain_us: Microseconds) -> None:
             runtime.lock.release()
 
 
-def http_models(settings: Settings, clock: Clock) -> dict[ProviderId, Model]:
+def http_models(settings: Settings, clock: Clock, secrets: Secrets) -> dict[ProviderId, Model]:
     """Return an adapter for every configured provider; nothing is opened or resolved yet.
 
     Raises:
@@ -269,7 +311,7 @@ def http_models(settings: Settings, clock: Clock) -> dict[ProviderId, Model]:
             parse_endpoint(entry.base_url),
             _declared(entry),
             clock=clock,
-            secret=secret,
+            secret=secrets,
             credential_ref=entry.credential,
         )
         for name, entry in settings.providers.items()
@@ -297,6 +339,15 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+def declarations_of(settings: Settings) -> tuple[Declaration, ...]:
+    """Return what the settings declare about where providers run."""
+    return tuple(
+        Declaration(name, parse_endpoint(entry.base_url).origin, entry.run_by_operator)
+        for name, entry in settings.providers.items()
+        if entry.run_by_operator is not None
+    )
+
+
 def known_models(settings: Settings) -> KnownModels:
     """Return what the settings know of models, by provider and model."""
     return {
@@ -317,7 +368,7 @@ def _identity(store: ReadOnlyStore) -> tuple[str, int]:
         row, last = reader.row("workspace_get"), reader.row("event_last_at")
         if row is None:
             raise IntegrityBroken(subject="database", reason="no_workspace")
-        return str(row[0]), max(int(row[3] or 0), int(last[0] or 0) if last else 0)
+        return str(row[0]), int(last[0] or 0) if last else 0
 
     try:
         return store.read_now(look)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from handshake.bootstrap import Runtime, close_runtime, configure, limits_of, open_runtime
+from handshake.bootstrap import Models, Runtime, close_runtime, configure, find_workspace, limits_of, open_runtime
 from handshake.kernel import settings as bounds
 from handshake.kernel.errors import InvalidRequest
 from handshake.kernel.event import Actor
@@ -34,9 +34,7 @@ from handshake.operations.cancelling import CancelResult
 from handshake.operations.feed import Over, Piece
 from handshake.operations.runs import Accepted, Turn
 from handshake.operations.views import MessageView, QueueView, WorkspaceView
-from handshake.ports.model import Model
 from handshake.ports.store import Reader
-from handshake.storage import workspace_folder
 
 DRAIN_S = 10
 """How long runs may finish when a workspace closes, in seconds; what still runs is handed back to the queue."""
@@ -306,7 +304,7 @@ async def open_workspace(
     path: str | Path = ".",
     *,
     flags: Mapping[str, str] | None = None,
-    models: Mapping[ProviderId, Model] | None = None,
+    models: Models | None = None,
     dispatch: bool = True,
     drain_s: int = DRAIN_S,
 ) -> AsyncIterator[Workspace]:
@@ -325,7 +323,7 @@ async def open_workspace(
         InvalidConfig: the configuration is wrong.
         IntegrityBroken, StoreFailed: the store cannot be opened.
     """
-    place = workspace_folder.find(Path(path))
+    place = find_workspace(Path(path))
     runtime = await open_runtime(place, configure(place.root, flags), models=models, dispatch=dispatch)
     try:
         yield Workspace(runtime)

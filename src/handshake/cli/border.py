@@ -38,10 +38,10 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
     try:
         code = command.main(args=list(arguments), prog_name="handshake", standalone_mode=False)
         sys.stdout.flush()
-    except Exception as raised:
+    except SystemExit:  # click's own end, for a reader that left
+        raise
+    except BaseException as raised:  # noqa: BLE001  (this is the border)
         return _tell(raised, as_json="--json" in arguments)
-    except KeyboardInterrupt:
-        return _tell(Interrupted(), as_json="--json" in arguments)
     return int(code or 0)
 
 
@@ -59,7 +59,7 @@ def report(error: HandshakeError, *, as_json: bool) -> None:
 
 def _tell(raised: BaseException, *, as_json: bool) -> int:
     """Print what was raised and return the exit code that it stands for."""
-    if isinstance(raised, (Interrupted, click.Abort)):
+    if isinstance(raised, (Interrupted, click.Abort, KeyboardInterrupt)) or type(raised).__name__ == "CancelledError":
         job_id = raised.job_id if isinstance(raised, Interrupted) else None
         report(_interruption(job_id), as_json=as_json)
         return EXIT_INTERRUPTED

@@ -15,6 +15,7 @@ from handshake.kernel.suggestion import suggest
 
 P = ParamSpec("P")
 
+SETTINGS = {"help_option_names": ["-h", "--help"]}
 WORKSPACE_HELP = "Folder of the workspace; else HANDSHAKE_HOME, else the current folder or one above it."
 
 
@@ -48,20 +49,18 @@ class Noun(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def noun(parent: click.Group, name: str, help_text: str) -> Noun:
-    """Return a new group of commands below `parent`."""
-    made = Noun(name, help=help_text, context_settings={"help_option_names": ["-h", "--help"]})
-    parent.add_command(made)
-    return made
+def noun(name: str, help_text: str) -> Noun:
+    """Return a new group of commands."""
+    return Noun(name, help=help_text, context_settings=SETTINGS)
 
 
 def verb(
-    parent: click.Group, name: str, *, example: str, in_workspace: bool = True
+    group: click.Group | None, name: str, *, example: str, in_workspace: bool = True
 ) -> Callable[[Function[P]], click.Command]:
     """Make a command of the decorated function; its docstring is the help, its first line what it is for.
 
     Args:
-        parent: the group that the command is in.
+        group: the group that the command is in; None for one that `cli.main` adds.
         name: what people type.
         example: lines that work as they stand, shown under the help.
         in_workspace: whether the command takes a workspace.
@@ -83,9 +82,10 @@ def verb(
             params=[*own, *([workspace_option()] if in_workspace else []), _json_option()],
             help=inspect.cleandoc(function.__doc__ or ""),
             epilog="\b\nExample:\n" + "\n".join(f"  {line}" for line in example.splitlines()),
-            context_settings={"help_option_names": ["-h", "--help"]},
+            context_settings=SETTINGS,
         )
-        parent.add_command(command)
+        if group is not None:
+            group.add_command(command)
         return command
 
     return decorate

@@ -1,0 +1,1 @@
+"""Gate: where a decision becomes an effect outside, between two commits."""

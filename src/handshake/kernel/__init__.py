@@ -1,0 +1,1 @@
+"""Kernel: every rule of the product as functions over values; no clock, chance, disk or network."""

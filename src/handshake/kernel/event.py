@@ -143,6 +143,7 @@ class Sealed(msgspec.Struct, frozen=True, gc=False):
 _registry: dict[str, EventType] = {}
 _by_payload: dict[type[Payload], EventType] = {}
 _encode = msgspec.json.Encoder().encode
+_whole_tails = msgspec.json.Decoder(Tail).decode
 _tails = msgspec.json.Decoder(without_patterns(Tail, bases=())).decode
 _PlainHead = without_patterns(_Head, bases=())
 _context_texts = attrgetter("job_id", "model_session_id", "trace_id", "activity_span_id", "policy_decision_id")
@@ -289,6 +290,23 @@ def _head_of(base: type[msgspec.Struct], payload: type[msgspec.Struct]) -> type[
         forbid_unknown_fields=True,
         omit_defaults=True,
     )
+
+
+def redacted(sealed: Sealed, clean: Callable[[bytes], bytes]) -> Sealed:
+    """Return the event with every secret that `clean` knows replaced; `sealed` itself if there is none.
+
+    Raises:
+        InvalidEvent: a secret stands where no text may be replaced, as in an id.
+    """
+    head, tail = clean(sealed.head), clean(sealed.tail)
+    if head is sealed.head and tail is sealed.tail:
+        return sealed
+    try:
+        _registry[sealed.type].heads.decode(head + b"}")
+        _whole_tails(b"{" + tail)
+    except msgspec.MsgspecError as broken:
+        raise InvalidEvent(reason="secret_in_id", event_type=sealed.type) from broken
+    return msgspec.structs.replace(sealed, head=head, tail=tail)
 
 
 def parse(name: str, payload: dict[str, Any]) -> Payload:

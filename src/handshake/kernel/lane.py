@@ -49,10 +49,20 @@ def next_lane(admissible: Iterable[Lane], passes: Mapping[Lane, int]) -> Lane | 
     return min(admissible, key=lambda lane: (passes[lane], _RANK[lane]), default=None)
 
 
-def may_take(lane: Lane, *, running: int, limit: int, reserved: int) -> bool:
-    """Return whether `lane` may take one more of `limit` global slots; the last `reserved` are PRIMARY's alone.
+def may_take(lane: Lane, *, running: int, primary: int, limit: int, reserved: int) -> bool:
+    """Return whether `lane` may take one more of `limit` global slots, of which `reserved` are kept for PRIMARY.
+
+    The other lanes together never hold the reserve. Whether PRIMARY uses it now does not matter: were the last
+    free slot PRIMARY's alone, a PRIMARY load that never ends would keep every other lane out.
+
+    Args:
+        lane: who asks.
+        running: runs in progress, of all lanes.
+        primary: how many of them are PRIMARY's.
+        limit: all slots.
+        reserved: below `limit`.
 
     Source:
-        scheduler.lane.primary_never_starves (INV-SCHED-005).
+        scheduler.lane.primary_never_starves (INV-SCHED-005), scheduler.lane.low_lanes_progress (01 §5).
     """
-    return running < (limit if lane is Lane.PRIMARY else limit - reserved)
+    return running < limit and (lane is Lane.PRIMARY or running - primary < limit - reserved)

@@ -89,7 +89,10 @@ class Usage:
 
     def closed_to(self, lane: Lane, limits: Limits) -> str | None:
         """Return why `lane` may not take a global slot now, as a wait reason, or None."""
-        if may_take(lane, running=self.total, limit=limits.total, reserved=limits.primary_reserved):
+        free = may_take(
+            lane, running=self.total, primary=self.primary, limit=limits.total, reserved=limits.primary_reserved
+        )
+        if free:
             return None
         return "global_limit" if self.total >= limits.total else "primary_reserve"
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
@@ -160,6 +161,7 @@ def parse_endpoint(text: str) -> Endpoint:
     return Endpoint(parts.scheme, name, port, path, is_address)
 
 
+@lru_cache(maxsize=1_024)
 def kind_of(address: str) -> AddressKind:
     """Return what `address` is for; scoped and malformed ones are MALFORMED."""
     try:

@@ -3,10 +3,9 @@
 The database is the truth; this index is read from it at start, and again whenever a transaction that touched
 it did not commit. It holds only runs that are queued and counts of those that run.
 
-A session offers only its head run. Offered runs lie in strands, one per (lane, slot key, priority, tree), in
-order of acceptance; strands lie in bins, one per (lane, slot key), in order of (priority, the tree's pass,
-acceptance). A choice looks at the top of each bin whose limits have room, so it costs lanes times distinct slot
-keys, and a logarithm. Heaps are corrected lazily: an entry that is no longer true is dropped when it surfaces.
+A session offers only its head run. Offered runs lie in bins, one per lane and slot key, each in order of priority,
+pass of the tree, and acceptance (`kernel.strand`). A choice looks at the head of each bin whose limits have room,
+so it costs lanes times distinct slot keys, and a logarithm.
 
 Source:
     scheduler.order.*, scheduler.queue.no_head_of_line_blocking, scheduler.cost.decision_independent_of_length (01 §5).
@@ -15,14 +14,17 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from heapq import heapify, heappop, heappush, heapreplace
-from typing import NamedTuple
+from heapq import heapify, heappop, heappush
 
 import msgspec
 
 from handshake.kernel.ids import JobId, SessionId
 from handshake.kernel.lane import LANES, STRIDE_UNIT, Lane, next_lane, rejoin, stride
 from handshake.kernel.limit import Limits, SlotKey, Usage
+from handshake.kernel.strand import Bin, Head
+
+_SLACK = 16
+"""Entries of runs that are gone, which are not worth making a heap anew."""
 
 
 class QueuedRun(msgspec.Struct, frozen=True, gc=False):
@@ -47,32 +49,17 @@ class QueuedRun(msgspec.Struct, frozen=True, gc=False):
 class _Line:
     """One session's queued runs, and whether it may offer its head."""
 
-    __slots__ = ("held", "heap", "offered", "running")
+    __slots__ = ("count", "heap", "held", "offered", "running", "timed")
 
     def __init__(self) -> None:
         self.heap: list[tuple[int, int, JobId]] = []
+        self.count = 0
+        """How many entries of the heap are runs that wait."""
         self.offered: JobId | None = None
+        self.timed: JobId | None = None
+        """The run for which a timer is set."""
         self.running = False
         self.held = False
-
-
-class _StrandKey(NamedTuple):
-    lane: Lane
-    key: SlotKey
-    priority: int
-    tree: str
-
-
-class _Strand:
-    __slots__ = ("heap", "in_bin")
-
-    def __init__(self) -> None:
-        self.heap: list[tuple[int, JobId]] = []
-        self.in_bin: list[int] = []
-        """Acceptance numbers under which the strand stands in its bin."""
-
-
-_BinEntry = tuple[int, int, int, str, _StrandKey]
 
 
 class Passes(msgspec.Struct):
@@ -104,23 +91,23 @@ class RunQueue:
         self.dirty = Passes()
         self._runs: dict[JobId, QueuedRun] = {}
         self._lines: dict[SessionId, _Line] = {}
-        self._strands: dict[_StrandKey, _Strand] = {}
-        self._bins: dict[Lane, dict[SlotKey, list[_BinEntry]]] = {lane: {} for lane in LANES}
+        self._bins: dict[Lane, dict[SlotKey, Bin]] = {lane: {} for lane in LANES}
         self._timers: list[tuple[int, JobId]] = []
         self._lane_pass = dict.fromkeys(LANES, 0)
-        self._tree_pass: dict[tuple[Lane, str], int] = {}
-        self._virtual: dict[tuple[Lane, int], int] = {}
+        self._tree_pass: dict[Lane, dict[str, int]] = {lane: {} for lane in LANES}
+        self._virtual: dict[Lane, dict[int, int]] = {lane: {} for lane in LANES}
         self._lanes_virtual = 0
 
     def restore(self, passes: Passes) -> None:
         """Take over stride state that was stored."""
         self._lane_pass.update(passes.lanes)
-        self._tree_pass.update(passes.trees)
+        for (lane, tree), value in passes.trees.items():
+            self._tree_pass[lane][tree] = value
         for (lane, priority), value in passes.virtual.items():
             if priority == LANES_PRIORITY:
                 self._lanes_virtual = value
             else:
-                self._virtual[lane, priority] = value
+                self._virtual[lane][priority] = value
 
     def __len__(self) -> int:
         """Return how many runs are queued."""
@@ -131,26 +118,32 @@ class RunQueue:
         return job_id in self._runs
 
     def waiting_in(self, session_id: SessionId) -> int:
-        """Return about how many runs wait in a session; never less than there are."""
+        """Return how many runs wait in a session."""
         line = self._lines.get(session_id)
-        return len(line.heap) if line else 0
+        return line.count if line else 0
 
     def add(self, run: QueuedRun) -> None:
         """Queue a run."""
         self.changes += 1
         self._runs[run.job_id] = run
         line = self._line(run.session_id)
+        line.count += 1
         heappush(line.heap, (run.turn_seq, run.enqueue_seq, run.job_id))
         self._offer(line)
 
     def drop(self, job_id: JobId) -> None:
         """Take a run out that was cancelled or failed while queued."""
         self.changes += 1
-        run = self._runs.pop(job_id, None)
+        run = self._runs.get(job_id)
         if run is not None:
             line = self._line(run.session_id)
             if line.offered == job_id:
-                line.offered = None
+                self._withdraw(line)
+            del self._runs[job_id]
+            line.count -= 1
+            if len(line.heap) > 2 * line.count + _SLACK:
+                line.heap = [entry for entry in line.heap if entry[2] in self._runs]
+                heapify(line.heap)
             self._offer(line)
             self._forget_if_empty(run.session_id, line)
 
@@ -159,7 +152,7 @@ class RunQueue:
         self.changes += 1
         line = self._line(session_id)
         line.held = True
-        line.offered = None
+        self._withdraw(line)
 
     def unhold(self, session_id: SessionId) -> None:
         """Let the session's head start again."""
@@ -174,7 +167,7 @@ class RunQueue:
         self.changes += 1
         line = self._line(session_id)
         line.running = True
-        line.offered = None
+        self._withdraw(line)
         self.usage.take_run(lane)
         if connection:
             self.usage.take_connection(key)
@@ -201,13 +194,13 @@ class RunQueue:
     def forget_tree(self, tree: str) -> None:
         """Drop the passes of a tree that has ended."""
         for lane in LANES:
-            self._tree_pass.pop((lane, tree), None)
+            self._tree_pass[lane].pop(tree, None)
             self.dirty.trees.pop((lane, tree), None)
 
     def take(self, now_us: int) -> QueuedRun | None:
         """Choose the next run, count it as running and advance the passes; None if none may start at `now_us`."""
         self._wake(now_us)
-        best: dict[Lane, tuple[_BinEntry, JobId]] = {}
+        best: dict[Lane, Head] = {}
         for lane in LANES:
             if self._bins[lane] and self.usage.closed_to(lane, self.limits) is None:
                 found = self._best(lane)
@@ -216,10 +209,11 @@ class RunQueue:
         if not best:
             return None
         lane = self._choose_lane(best)
-        entry, job_id = best[lane]
-        self._advance(lane, entry)
-        run = self._runs.pop(job_id)
+        self._advance(lane, best[lane])
+        run = self._runs[best[lane].job_id]
         self.occupy(run.session_id, lane, run.key)
+        del self._runs[run.job_id]
+        self._line(run.session_id).count -= 1
         return run
 
     def next_timer_us(self) -> int | None:
@@ -242,90 +236,66 @@ class RunQueue:
         return line
 
     def _forget_if_empty(self, session_id: SessionId, line: _Line) -> None:
-        if not line.heap and not line.running and not line.held:
+        if not (line.count or line.running or line.held):
             del self._lines[session_id]
 
     def _offer(self, line: _Line) -> None:
-        """Bring the head of a session into its strand, or onto the timers while it backs off."""
+        """Bring the head of a session into its bin, or onto the timers while it backs off."""
         while line.heap and line.heap[0][2] not in self._runs:
             heappop(line.heap)
         if line.held or line.running or not line.heap:
-            line.offered = None
             return
         run = self._runs[line.heap[0][2]]
         if line.offered == run.job_id:
             return
-        line.offered = None
+        self._withdraw(line)
         if run.not_before_us > self._now_us:
-            heappush(self._timers, (run.not_before_us, run.job_id))
+            if line.timed != run.job_id:
+                line.timed = run.job_id
+                heappush(self._timers, (run.not_before_us, run.job_id))
             return
         line.offered = run.job_id
-        where = _StrandKey(run.lane, run.key, run.priority, run.fairness_key)
-        strand = self._strands.get(where)
-        if strand is None:
-            strand = self._strands[where] = _Strand()
-        heappush(strand.heap, (run.enqueue_seq, run.job_id))
-        if not strand.in_bin or run.enqueue_seq < min(strand.in_bin):
-            strand.in_bin.append(run.enqueue_seq)
-            bin_ = self._bins[run.lane].setdefault(run.key, [])
-            heappush(bin_, (run.priority, self._pass_of(where), run.enqueue_seq, run.fairness_key, where))
+        bin_ = self._bins[run.lane].get(run.key)
+        if bin_ is None:
+            bin_ = self._bins[run.lane][run.key] = Bin()
+        bin_.add(
+            run.job_id,
+            run.enqueue_seq,
+            run.priority,
+            run.fairness_key,
+            tree_pass=self._tree_pass[run.lane].get(run.fairness_key, 0),
+            virtual=self._virtual[run.lane].get(run.priority, 0),
+        )
+
+    def _withdraw(self, line: _Line) -> None:
+        """Take back what a session offers."""
+        if line.offered is None:
+            return
+        run = self._runs[line.offered]
+        line.offered = None
+        bin_ = self._bins[run.lane][run.key]
+        bin_.remove(run.job_id, run.priority, run.fairness_key)
+        if not bin_:
+            del self._bins[run.lane][run.key]
 
     def _wake(self, now_us: int) -> None:
         self._now_us = max(self._now_us, now_us)
         while self._timers and self._timers[0][0] <= self._now_us:
             run = self._runs.get(heappop(self._timers)[1])
             if run is not None:
-                self._offer(self._line(run.session_id))
+                line = self._line(run.session_id)
+                line.timed = None
+                self._offer(line)
 
-    def _pass_of(self, where: _StrandKey) -> int:
-        return rejoin(
-            self._tree_pass.get((where.lane, where.tree), 0), self._virtual.get((where.lane, where.priority), 0)
-        )
-
-    def _best(self, lane: Lane) -> tuple[_BinEntry, JobId] | None:
-        best: tuple[_BinEntry, JobId] | None = None
-        emptied = []
+    def _best(self, lane: Lane) -> Head | None:
+        best: Head | None = None
+        passes, virtual = self._tree_pass[lane], self._virtual[lane]
         for key, bin_ in self._bins[lane].items():
-            if self.usage.full(key, self.limits) is not None:
-                continue
-            found = self._top(bin_)
-            if found is None:
-                emptied.append(key)
-            elif best is None or found[0] < best[0]:
-                best = found
-        for key in emptied:
-            del self._bins[lane][key]
+            if self.usage.full(key, self.limits) is None:
+                found = bin_.head(passes, virtual)
+                if best is None or found < best:
+                    best = found
         return best
-
-    def _top(self, bin_: list[_BinEntry]) -> tuple[_BinEntry, JobId] | None:
-        """Return the true top of a bin, dropping and correcting entries on the way."""
-        while bin_:
-            entry = bin_[0]
-            where = entry[4]
-            strand = self._strands[where]
-            head = self._head(strand)
-            if head is not None:
-                true = (where.priority, self._pass_of(where), head[0], where.tree, where)
-                if true[:3] == entry[:3]:
-                    return true, head[1]
-                if len(strand.in_bin) == 1:
-                    strand.in_bin[0] = head[0]
-                    heapreplace(bin_, true)
-                    continue
-            heappop(bin_)
-            strand.in_bin.remove(entry[2])
-            if not strand.in_bin:
-                del self._strands[where]
-        return None
-
-    def _head(self, strand: _Strand) -> tuple[int, JobId] | None:
-        while strand.heap:
-            seq, job_id = strand.heap[0]
-            run = self._runs.get(job_id)
-            if run is not None and self._lines[run.session_id].offered == job_id:
-                return seq, job_id
-            heappop(strand.heap)
-        return None
 
     def _choose_lane(self, best: Mapping[Lane, object]) -> Lane:
         if Lane.PRIMARY in best and self.usage.primary < self.limits.primary_reserved:
@@ -335,14 +305,14 @@ class RunQueue:
         assert lane is not None, "there is at least one lane to choose from"
         return lane
 
-    def _advance(self, lane: Lane, entry: _BinEntry) -> None:
-        priority, tree_pass, _, tree, _ = entry
+    def _advance(self, lane: Lane, head: Head) -> None:
         at = rejoin(self._lane_pass[lane], self._lanes_virtual)
-        self._lanes_virtual = max(self._lanes_virtual, at)
+        self._lanes_virtual = at
         self._lane_pass[lane] = self.dirty.lanes[lane] = at + self._strides[lane]
-        self.dirty.virtual[LANES[0], LANES_PRIORITY] = self._lanes_virtual
-        self._virtual[lane, priority] = self.dirty.virtual[lane, priority] = tree_pass
-        self._tree_pass[lane, tree] = self.dirty.trees[lane, tree] = tree_pass + STRIDE_UNIT
+        self.dirty.virtual[LANES[0], LANES_PRIORITY] = at
+        self._virtual[lane][head.priority] = self.dirty.virtual[lane, head.priority] = head.tree_pass
+        after = head.tree_pass + STRIDE_UNIT
+        self._tree_pass[lane][head.tree] = self.dirty.trees[lane, head.tree] = after
 
     def load(self, runs: Iterable[QueuedRun], held: Iterable[SessionId]) -> None:
         """Fill an empty index with the queued runs of the truth, in any order."""
@@ -350,7 +320,9 @@ class RunQueue:
             self._line(session_id).held = True
         for run in runs:
             self._runs[run.job_id] = run
-            self._line(run.session_id).heap.append((run.turn_seq, run.enqueue_seq, run.job_id))
+            line = self._line(run.session_id)
+            line.count += 1
+            line.heap.append((run.turn_seq, run.enqueue_seq, run.job_id))
         for line in self._lines.values():
             heapify(line.heap)
             self._offer(line)

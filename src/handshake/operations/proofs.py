@@ -57,12 +57,15 @@ def consistency(reader: Reader, old_note: bytes) -> bytes:
     The signature of `old_note` is not looked at: whoever holds it knows where it is from.
 
     Raises:
-        InvalidRequest: `old_note` is of another log.
+        InvalidRequest: `old_note` is no checkpoint, or of another log.
         TooLarge: it is over its limit.
         StateConflict: nothing is signed here.
-        IntegrityBroken: it is no checkpoint, or the log does not continue it: cut off or rewritten since.
+        IntegrityBroken: the log does not continue it: cut off or written anew since.
     """
-    old = parse_body(parse_note(old_note).body)
+    try:
+        old = parse_body(parse_note(old_note).body)
+    except IntegrityBroken as broken:
+        raise InvalidRequest(field="checkpoint", reason="not_a_checkpoint") from broken
     note, signed = _last(reader)
     if signed.size == 0:
         raise StateConflict(hint=_SIGN, subject="log", reason="not_signed")

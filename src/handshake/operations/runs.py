@@ -7,6 +7,7 @@ Units touch the queue last, so that one that fails leaves it as it was.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -70,6 +71,22 @@ KnownModels = Mapping[tuple[str, str], ModelSettings]
 """What the configuration knows of models, by provider and model."""
 
 
+class _Owner(msgspec.Struct, frozen=True, gc=False):
+    """The row of a session as `accept` needs it."""
+
+    ending: str
+    state: str
+    next_seq: int
+    next_turn_seq: int
+    model_id: str
+    provider_id: str
+    backend: str
+    lane: str
+    root_session_id: str
+    wp_id: str | None
+    mt_id: str | None
+
+
 def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted:
     """Add a turn's message and queue its run.
 
@@ -83,91 +100,137 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
     Source:
         message.append.is_atomic, scheduler.idempotency.same_key_same_job (01 §3–5).
     """
-    facts = tx.row("session_accept_facts", {"session_id": turn.session_id})
-    if facts is None:
+    row: Any = tx.row("session_accept_facts", {"session_id": turn.session_id})
+    if row is None:
         raise NotFound(kind="session", session_id=turn.session_id)
-    (ending, state, seq, turn_seq, thread_bytes, model_id, provider_id, backend, lane, root_id, wp_id, mt_id) = facts
+    owner = _Owner(*row)
     if turn.idempotency_key is not None:
-        known = tx.row("job_by_key", {"session_id": turn.session_id, "key": turn.idempotency_key})
+        known = _repeated(tx, turn)
         if known is not None:
-            if known[1] != turn.request_sha256:
-                raise StateConflict(reason="idempotency_key_reused", job_id=str(known[0]))
-            return Accepted(JobId(str(known[0])), TurnId(str(known[2])), True)
-    if ending != Ending.OPEN:
-        raise InvalidTransition(session_id=turn.session_id, from_state=str(state))
-    if backend != Backend.LOCAL:
-        raise ConsentRequired(session_id=turn.session_id, provider_id=str(provider_id), model_id=str(model_id))
-    if len(queue) >= MAX_QUEUED_RUNS or queue.waiting_in(turn.session_id) >= MAX_OPEN_TURNS_PER_SESSION:
-        raise RateLimited(session_id=turn.session_id, reason="queue_full")
-    now_us = tx.now_us
-    model = models.get((str(provider_id), str(model_id)))
+            return known
+    _require_acceptable(queue, turn, owner)
+    model = models.get((owner.provider_id, owner.model_id))
     group = model.group if model else None
-    run_lane = turn.lane or Lane(str(lane))
+    lane = turn.lane or Lane(owner.lane)
     context = Context(
         actor=turn.actor,
         job_id=turn.job_id,
-        model_id=str(model_id),
+        model_id=owner.model_id,
         model_session_id=turn.session_id,
-        mt_id=_text(mt_id),
+        mt_id=owner.mt_id,
         trace_id=turn.trace_id,
-        wp_id=_text(wp_id),
+        wp_id=owner.wp_id,
     )
     append_message(
         tx,
         context,
         turn.content,
         message_id=turn.message_id,
-        seq=_int(seq),
+        seq=owner.next_seq,
         turn_id=turn.turn_id,
-        turn_seq=_int(turn_seq),
+        turn_seq=owner.next_turn_seq,
         role=MessageRole.USER,
         source_kind=turn.source_kind,
         trusted=turn.trusted,
         token_count=None,
     )
-    enqueue_seq = tx.row(
-        "job_insert",
-        {
-            "job_id": turn.job_id, "job_kind": JobKind.MODEL_RUN, "session_id": turn.session_id,
-            "turn_id": turn.turn_id, "turn_seq": turn_seq, "trace_id": turn.trace_id, "wp_id": wp_id, "mt_id": mt_id,
-            "state": JobState.QUEUED, "provider_id": provider_id, "model_id": model_id, "backend": backend,
-            "lane": run_lane, "priority": turn.priority, "concurrency_group": group,
-            "fairness_key": root_id, "max_retries": turn.max_retries,
-            "retry_backoff": turn.retry_backoff, "timeout_ms": turn.timeout_ms,
-            "max_output_tokens": turn.max_output_tokens or (model.max_output_tokens if model else None), "idempotency_key": turn.idempotency_key,
-            "request_sha256": turn.request_sha256, "created_at_us": now_us,
-        },
-    )  # fmt: skip
-    assert enqueue_seq is not None, "an insert that returns, returns"
-    moved = tx.run(
-        "session_accepted",
-        {
-            "next_seq": _int(seq) + 1,
-            "next_turn_seq": _int(turn_seq) + 1,
-            "bytes": turn.content.size_bytes,
-            "now_us": now_us,
-            "session_id": turn.session_id,
-        },
-    )
-    require_one(moved, turn.session_id)
+    max_output_tokens = turn.max_output_tokens or (model.max_output_tokens if model else None)
+    enqueue_seq = _insert_job(tx, turn, owner, lane, group, max_output_tokens)
     tx.append(
         SchedulerEnqueue(
             concurrency_group=group,
             job_id=turn.job_id,
-            lane=run_lane,
+            lane=lane,
             priority=turn.priority,
             session_id=turn.session_id,
         ),
         context,
     )
+    key = SlotKey(owner.provider_id, owner.model_id, group)
     queue.add(
         QueuedRun(
-            turn.job_id, turn.session_id, _int(enqueue_seq[0]), _int(turn_seq), run_lane, turn.priority,
-            SlotKey(str(provider_id), str(model_id), group), str(root_id), 0, now_us, 0,
-            turn.trace_id, _text(wp_id), _text(mt_id),
-        )  # fmt: skip
+            job_id=turn.job_id,
+            session_id=turn.session_id,
+            enqueue_seq=enqueue_seq,
+            turn_seq=owner.next_turn_seq,
+            lane=lane,
+            priority=turn.priority,
+            key=key,
+            fairness_key=owner.root_session_id,
+            attempt=0,
+            created_at_us=tx.now_us,
+            not_before_us=0,
+            trace_id=turn.trace_id,
+            wp_id=owner.wp_id,
+            mt_id=owner.mt_id,
+        )
     )
     return Accepted(turn.job_id, turn.turn_id, False)
+
+
+def _repeated(tx: Tx, turn: Turn) -> Accepted | None:
+    known = tx.row("job_by_key", {"session_id": turn.session_id, "key": turn.idempotency_key})
+    if known is None:
+        return None
+    if known[1] != turn.request_sha256:
+        raise StateConflict(reason="idempotency_key_reused", job_id=str(known[0]))
+    return Accepted(JobId(str(known[0])), TurnId(str(known[2])), True)
+
+
+def _require_acceptable(queue: RunQueue, turn: Turn, owner: _Owner) -> None:
+    if owner.ending != Ending.OPEN:
+        raise InvalidTransition(session_id=turn.session_id, from_state=owner.state)
+    if owner.backend != Backend.LOCAL:
+        raise ConsentRequired(session_id=turn.session_id, provider_id=owner.provider_id, model_id=owner.model_id)
+    if len(queue) >= MAX_QUEUED_RUNS or queue.waiting_in(turn.session_id) >= MAX_OPEN_TURNS_PER_SESSION:
+        raise RateLimited(session_id=turn.session_id, reason="queue_full")
+
+
+def _insert_job(
+    tx: Tx, turn: Turn, owner: _Owner, lane: Lane, group: str | None, max_output_tokens: int | None
+) -> int:
+    """Insert the job's row and count its message and turn in the session; return its place in the order."""
+    inserted = tx.row(
+        "job_insert",
+        {
+            "job_id": turn.job_id,
+            "job_kind": JobKind.MODEL_RUN,
+            "session_id": turn.session_id,
+            "turn_id": turn.turn_id,
+            "turn_seq": owner.next_turn_seq,
+            "trace_id": turn.trace_id,
+            "wp_id": owner.wp_id,
+            "mt_id": owner.mt_id,
+            "state": JobState.QUEUED,
+            "provider_id": owner.provider_id,
+            "model_id": owner.model_id,
+            "backend": owner.backend,
+            "lane": lane,
+            "priority": turn.priority,
+            "concurrency_group": group,
+            "fairness_key": owner.root_session_id,
+            "max_retries": turn.max_retries,
+            "retry_backoff": turn.retry_backoff,
+            "timeout_ms": turn.timeout_ms,
+            "max_output_tokens": max_output_tokens,
+            "idempotency_key": turn.idempotency_key,
+            "request_sha256": turn.request_sha256,
+            "created_at_us": tx.now_us,
+        },
+    )
+    counted = tx.run(
+        "session_accepted",
+        {
+            "next_seq": owner.next_seq + 1,
+            "next_turn_seq": owner.next_turn_seq + 1,
+            "bytes": turn.content.size_bytes,
+            "now_us": tx.now_us,
+            "session_id": turn.session_id,
+        },
+    )
+    require_one(counted, turn.session_id)
+    assert inserted is not None and isinstance(inserted[0], int), "an insert that returns, returns its row's number"
+    return inserted[0]
 
 
 def append_message(
@@ -193,13 +256,23 @@ def append_message(
     tx.run(
         "message_insert",
         {
-            "session_id": context.model_session_id, "seq": seq, "message_id": message_id, "turn_id": turn_id, "turn_seq": turn_seq,
-            "job_id": context.job_id, "role": role, "content_hash": content.artifact_id,
-            "content_artifact_id": content.artifact_id, "content_bytes": content.size_bytes,
-            "timestamp_us": tx.now_us, "token_count": token_count, "redacted": 0,
-            "source_kind": source_kind, "trusted": trusted,
+            "session_id": context.model_session_id,
+            "seq": seq,
+            "message_id": message_id,
+            "turn_id": turn_id,
+            "turn_seq": turn_seq,
+            "job_id": context.job_id,
+            "role": role,
+            "content_hash": content.artifact_id,
+            "content_artifact_id": content.artifact_id,
+            "content_bytes": content.size_bytes,
+            "timestamp_us": tx.now_us,
+            "token_count": token_count,
+            "redacted": 0,
+            "source_kind": source_kind,
+            "trusted": trusted,
         },
-    )  # fmt: skip
+    )
     tx.append(
         SessionMessage(
             content_artifact_id=content.artifact_id,
@@ -273,12 +346,3 @@ def require_id(kind: str, text: str) -> str:
     if not is_uuid(text):
         raise NotFound(kind=kind, id=text)
     return text
-
-
-def _text(column: object) -> str | None:
-    return None if column is None else str(column)
-
-
-def _int(column: object) -> int:
-    assert isinstance(column, int), "the column is a STRICT INTEGER"
-    return column

@@ -1,0 +1,1 @@
+"""Ports: what the product needs of the world, as protocols without code."""

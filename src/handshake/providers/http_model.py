@@ -111,7 +111,7 @@ class HttpModel:
         if type(egress_pass) is not EgressPass:
             raise TypeError("a model is opened by an EgressPass")
         egress_pass.spend()
-        if False:
+        if egress_pass.provider_id != self._provider_id:
             raise InvalidRequest(field="provider", reason="not_of_this_pass")
         if len(call.body) > MAX_REQUEST_BYTES:
             raise TooLarge(bytes=len(call.body), max_bytes=MAX_REQUEST_BYTES)

@@ -1,0 +1,1 @@
+"""Runners: what work runs on: this machine's clock and chance."""

@@ -1,0 +1,1 @@
+"""Storage: state, artifacts and the event log on disk."""

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from handshake.kernel.errors import InvalidConfig, Unsupported
+from handshake.kernel.redaction import KnownValues
 
 MAX_SECRET_BYTES = 64 * 1024
 
 
-def secret(reference: str) -> str:
-    """Return the credential that `reference` (`env:NAME` or `file:PATH`) points at.
+class Secrets:
+    """Reads credentials where their references point, and tells `known` about every one that it reads."""
 
-    Raises:
-        InvalidConfig: there is nothing there, or it is not one line of text.
-        Unsupported: a reference of another kind.
-    """
-    kind, _, name = reference.partition(":")
-    if kind == "env":
-        value = os.environ.get(name)
-    elif kind == "file":
-        value = _from_file(Path(name).expanduser())
-    else:
-        raise Unsupported(reason="credential_kind", kind=kind)
-    if not value or not value.isprintable():
-        raise InvalidConfig(reason="credential_missing", credential=reference)
-    return value
+    def __init__(self, known: KnownValues) -> None:
+        self._known = known
+
+    def __call__(self, reference: str) -> str:
+        """Return the credential that `reference` (`env:NAME` or `file:PATH`) points at.
+
+        Raises:
+            InvalidConfig: there is nothing there, or it is not one line of text.
+            Unsupported: a reference of another kind.
+        """
+        kind, _, name = reference.partition(":")
+        if kind == "env":
+            value = os.environ.get(name)
+        elif kind == "file":
+            value = _from_file(Path(name).expanduser())
+        else:
+            raise Unsupported(reason="credential_kind", kind=kind)
+        if not value or not value.isprintable():
+            raise InvalidConfig(reason="credential_missing", credential=reference)
+        self._known.add(value)
+        return value
+
+    def look_up(self, references: Iterable[str]) -> None:
+        """Learn all credentials that can be read now, so that none can turn up in a record before its first use."""
+        for reference in references:
+            with suppress(InvalidConfig, Unsupported):
+                self(reference)
 
 
 def _from_file(path: Path) -> str | None:

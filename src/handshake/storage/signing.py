@@ -16,15 +16,20 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from handshake.kernel.checkpoint import VerifierKey
-from handshake.kernel.errors import IntegrityBroken, NotFound, StateConflict
+from handshake.kernel.errors import IntegrityBroken, InvalidRequest, NotFound, StateConflict
 from handshake.kernel.units import Bytes
 from handshake.ports.chance import Chance
 from handshake.ports.files import Files
 from handshake.storage.failures import coded
 
 SEED_BYTES = 32
+MAX_PUBLIC_KEY_BYTES = Bytes(4_096)
+"""Largest file that is taken for a public key."""
 KEY_FILE = "log.ed25519"
 """Name of the file in the workspace's `keys/` folder; it holds the raw seed of RFC 8032 §5.1.5 and nothing else."""
+
+PUBLIC_KEY_FILE = "log.pub"
+"""Name of the file beside it: the verifier key in one line, so that whoever verifies never opens the private one."""
 
 _NEW_FILE = ".log.ed25519.new"
 _OF_OTHERS = 0o077
@@ -111,6 +116,41 @@ class SigningKey:
     def sign(self, message: bytes) -> bytes:
         """Return the signature of `message`, 64 bytes, always the same for the same message."""
         return self._private.sign(message)
+
+
+def publish(key: SigningKey, folder: Path, *, files: Files) -> None:
+    """Keep the public part of `key` in `folder`, beside the key; made with the key, before anyone sees the folder.
+
+    Raises:
+        StoreFailed: the disk is full or the folder cannot be written.
+    """
+    try:
+        files.write_new(folder / PUBLIC_KEY_FILE, f"{key.verifier_key.text()}\n".encode())
+        files.sync_folder(folder)
+    except OSError as failure:
+        raise coded(failure) from failure
+
+
+def load_verifier_key(folder: Path, name: str, *, files: Files) -> VerifierKey:
+    """Return the public key that `publish` kept in `folder`.
+
+    Raises:
+        NotFound: there is none.
+        IntegrityBroken: `subject` is `verifier_key`; `reason` is `form`, or `name`: it is another log's.
+        StoreFailed: the file cannot be read.
+    """
+    try:
+        text = files.read(folder / PUBLIC_KEY_FILE, max_bytes=MAX_PUBLIC_KEY_BYTES).decode()
+        key = VerifierKey.parse(text.removesuffix("\n"))
+    except FileNotFoundError as missing:
+        raise NotFound(subject="verifier_key") from missing
+    except OSError as failure:
+        raise coded(failure) from failure
+    except (InvalidRequest, UnicodeDecodeError) as broken:
+        raise IntegrityBroken(subject="verifier_key", reason="form") from broken
+    if key.name != name:
+        raise IntegrityBroken(subject="verifier_key", reason="name")
+    return key
 
 
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:

@@ -18,6 +18,7 @@ from handshake.kernel.errors import HandshakeError, StoreFailed
 from handshake.kernel.event import FIRST_PREV_HASH
 from handshake.kernel.ids import CHANCE_BITS, uuid7
 from handshake.kernel.merkle import Frontier
+from handshake.kernel.redaction import KnownValues
 from handshake.kernel.settings import (
     MAX_BATCH_UNITS,
     MAX_INLINE_ARTIFACT_BYTES,
@@ -75,8 +76,9 @@ def open_committer(
     chance: Chance,
     key: SigningKey,
     recorder: RecorderSettings,
+    known: KnownValues | None = None,
 ) -> Opened:
-    """Bring an open database to the current schema, and return what writes to it.
+    """Bring an open database to the current schema, and return what writes to it; it redacts `known` values.
 
     Raises:
         IntegrityBroken: it is newer than this program, or holds no workspace.
@@ -90,7 +92,7 @@ def open_committer(
     kept = ArtifactFiles(files, artifacts, new_id)
     log = EventLog(key, recorder, new_id)
     log.open(db)
-    return Opened(db, Committer(db, SqliteTx(db, kept, new_id), log, clock), kept)
+    return Opened(db, Committer(db, SqliteTx(db, kept, new_id, known or KnownValues()), log, clock), kept)
 
 
 class _Work(msgspec.Struct, gc=False):
@@ -115,6 +117,7 @@ class SqliteStore:
         chance: Chance,
         key: SigningKey,
         recorder: RecorderSettings,
+        known: KnownValues | None = None,
         free_bytes: Callable[[Path], int] = free_bytes_of,
     ) -> None:
         self._place = place
@@ -126,7 +129,14 @@ class SqliteStore:
             db = open_writer(place.database, vfs=place.vfs)
             try:
                 opened = open_committer(
-                    db, place.artifacts, files=files, clock=clock, chance=chance, key=key, recorder=recorder
+                    db,
+                    place.artifacts,
+                    files=files,
+                    clock=clock,
+                    chance=chance,
+                    key=key,
+                    recorder=recorder,
+                    known=known,
                 )
                 self._near: apsw.Connection = open_reader(place.database, vfs=place.vfs)
             except BaseException:

@@ -9,8 +9,9 @@ from typing import cast
 import apsw
 
 from handshake.kernel.errors import IntegrityBroken
-from handshake.kernel.event import Context, Payload, Sealed, seal
+from handshake.kernel.event import Context, Payload, Sealed, redacted, seal
 from handshake.kernel.ids import ArtifactId
+from handshake.kernel.redaction import KnownValues
 from handshake.kernel.units import Microseconds
 from handshake.ports.store import Content, Parameters, Row
 from handshake.storage.artifacts import ArtifactFiles
@@ -55,9 +56,12 @@ class SqliteReader:
 class SqliteTx(SqliteReader):
     """A unit's view of the writer's transaction; events wait in `sealed` until the batch ends."""
 
-    def __init__(self, db: apsw.Connection, artifacts: ArtifactFiles, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, db: apsw.Connection, artifacts: ArtifactFiles, new_id: Callable[[], str], known: KnownValues
+    ) -> None:
         super().__init__(db, artifacts)
         self._new_id = new_id
+        self._known = known
         self.sealed: list[Sealed] = []
         self.sign_now = False
         self._now_us = Microseconds(0)
@@ -95,8 +99,9 @@ class SqliteTx(SqliteReader):
         )
 
     def append(self, payload: Payload, context: Context) -> None:
-        """Validate an event and add it to the batch; an invalid one fails the unit."""
-        self.sealed.append(seal(payload, context, event_id=self._new_id(), timestamp=self.timestamp))
+        """Validate and redact an event and add it to the batch; an invalid one fails the unit."""
+        sealed = seal(payload, context, event_id=self._new_id(), timestamp=self.timestamp)
+        self.sealed.append(redacted(sealed, self._known.clean))
 
     def sign_checkpoint(self) -> None:
         """Sign the log before COMMIT, whoever else is in the batch."""

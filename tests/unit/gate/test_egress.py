@@ -108,7 +108,6 @@ async def test_an_attempt_that_ended_while_the_model_was_placed_opens_nothing() 
     assert adapter.opened == []
 
 
-@requirement("scheduler.cancel.is_prompt")
 async def test_an_attempt_that_ends_midway_gets_no_further_piece() -> None:
     answers = iter([True, True, True, False])
     adapter = Adapter()

@@ -48,6 +48,7 @@ async def fault_of(reply: Reply, **changed: int) -> tuple[list[str], Fault]:
     async with Upstream(reply) as upstream:
         pieces, fault = await failed(model_at(upstream.base_url), limits=limits(**changed))
         await upstream.requests[0].closed.wait()
+        assert len(upstream.requests) == 1, "an adapter tries once"
     return texts(pieces), fault.fault
 
 
@@ -235,7 +236,6 @@ async def test_a_slow_reader_makes_the_provider_wait() -> None:
 # ── Told to stop ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@requirement("scheduler.cancel.is_prompt")
 async def test_closing_midway_closes_the_connection() -> None:
     hold = Hold()
     async with Upstream([STREAM, HELD, hold]) as upstream, midway(upstream) as (_, stream):
@@ -244,7 +244,6 @@ async def test_closing_midway_closes_the_connection() -> None:
         assert hold.reached.is_set()
 
 
-@requirement("scheduler.cancel.is_prompt")
 async def test_a_cancel_while_waiting_closes_the_connection() -> None:
     async with Upstream([STREAM, HELD, Hold()]) as upstream, midway(upstream) as (_, stream):
         async with asyncio.TaskGroup() as group:
@@ -256,7 +255,6 @@ async def test_a_cancel_while_waiting_closes_the_connection() -> None:
         assert waiting.cancelled()
 
 
-@requirement("scheduler.cancel.is_prompt")
 async def test_a_cancel_before_the_head_closes_the_connection() -> None:
     async with Upstream([Hold()]) as upstream:
         model = model_at(upstream.base_url)

@@ -11,9 +11,6 @@ INSERT INTO job (
   :timeout_ms, :max_output_tokens, :idempotency_key, :request_sha256, :created_at_us
 ) RETURNING enqueue_seq;
 
--- name: job_last_seq
-SELECT coalesce(max(enqueue_seq), 0) FROM job;
-
 -- name: job_get
 SELECT
   job_id, enqueue_seq, job_kind, session_id, turn_id, turn_seq, trace_id, wp_id, mt_id, state, provider_id, model_id,

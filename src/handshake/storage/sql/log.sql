@@ -52,6 +52,10 @@ SELECT seq FROM event WHERE hash = :hash ORDER BY seq LIMIT 1;
 -- name: event_last
 SELECT seq FROM event ORDER BY seq DESC LIMIT 1;
 
+-- name: event_without_session
+SELECT seq FROM event AS e
+WHERE type = :type AND NOT EXISTS (SELECT 1 FROM session AS s WHERE s.session_id = e.session_id) ORDER BY seq LIMIT 1;
+
 -- name: checkpoint_insert
 INSERT INTO checkpoint (tree_size, root_hash, signed_at_us, note) VALUES (:tree_size, :root_hash, :signed_at_us, :note);
 

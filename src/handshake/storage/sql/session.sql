@@ -35,6 +35,9 @@ ORDER BY session_id LIMIT :limit;
 -- name: session_open_count
 SELECT count(*) FROM session WHERE ending = 'open';
 
+-- name: session_ids
+SELECT session_id FROM session WHERE session_id > :after ORDER BY session_id LIMIT :limit;
+
 -- name: session_by_state_count
 SELECT state, count(*) FROM session GROUP BY state ORDER BY state;
 
@@ -42,7 +45,7 @@ SELECT state, count(*) FROM session GROUP BY state ORDER BY state;
 SELECT session_id FROM session WHERE ending = 'open' AND (paused = 1 OR blockers > 0 OR waiting > 0);
 
 -- name: session_accept_facts
-SELECT ending, state, next_seq, next_turn_seq, thread_bytes, model_id, provider_id, backend, lane, root_session_id, wp_id, mt_id
+SELECT ending, state, next_seq, next_turn_seq, model_id, provider_id, backend, lane, root_session_id, wp_id, mt_id
 FROM session WHERE session_id = :session_id;
 
 -- name: session_accepted
@@ -85,10 +88,11 @@ SELECT
   timestamp_us, token_count, redacted, source_kind, trusted
 FROM message WHERE session_id = :session_id AND seq > :after ORDER BY seq LIMIT :limit;
 
+-- name: message_evidence
+SELECT seq, message_id, role, content_hash, content_artifact_id, token_count, source_kind, trusted
+FROM message WHERE session_id = :session_id AND seq > :after ORDER BY seq LIMIT :limit;
+
 -- name: message_thread
 SELECT m.turn_seq, m.role, m.content_artifact_id, a.data FROM message AS m
 JOIN artifact AS a ON a.sha256 = m.content_artifact_id
 WHERE m.session_id = :session_id AND m.turn_seq <= :turn_seq ORDER BY m.turn_seq, m.seq;
-
--- name: message_count
-SELECT count(*) FROM message WHERE session_id = :session_id;

@@ -5,8 +5,7 @@ CREATE TABLE workspace (
   one INTEGER PRIMARY KEY CHECK (one = 1),
   workspace_id TEXT NOT NULL,
   created_at_us INTEGER NOT NULL,
-  runtime_epoch INTEGER NOT NULL,
-  clock_high_us INTEGER NOT NULL
+  runtime_epoch INTEGER NOT NULL
 ) STRICT;
 
 -- Immutable content by hash. `data` is null when the bytes are a file of that name under artifacts/.

@@ -1,0 +1,53 @@
+"""Main: the command `handshake` with all its nouns."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from handshake.cli import audit, demo, doctor, events, jobs, queue, sessions, workspaces
+from handshake.cli.border import run
+from handshake.cli.command import SETTINGS, Noun, workspace_option
+
+HELP = """Handshake: a governed runtime for many language-model sessions on one workspace.
+
+Begin with `handshake demo`, or make a workspace here with `handshake init`. Reading commands work beside a running
+process; commands that change something need the workspace to themselves. Exit codes: 0 ok, 1 failed work, 2 usage,
+3 denied, 4 not found, 5 conflict, 6 integrity failure, 130 interrupted.
+"""
+
+
+@click.pass_context
+def _root(context: click.Context, workspace: Path | None) -> None:
+    """Hold what every command is told; `cli.command` reads it."""
+
+
+root = Noun(
+    "handshake",
+    callback=_root,
+    params=[workspace_option()],
+    help=HELP,
+    epilog="\b\nExample:\n  handshake demo",
+    context_settings=SETTINGS,
+)
+
+for _command in (
+    workspaces.init,
+    demo.demo,
+    workspaces.status,
+    doctor.doctor,
+    workspaces.version,
+    sessions.session,
+    jobs.job,
+    queue.queue,
+    events.events,
+    audit.audit,
+):
+    root.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    sys.exit(run(root, sys.argv[1:]))

@@ -1,0 +1,98 @@
+"""Rendering: lists, records and errors as JSON, as aligned text on a pipe, and as tables on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TextIO
+
+import click
+
+MAX_CELL_CHARS = 60
+"""Longest text in one cell of a list; the whole of it is in `show` and in JSON."""
+_LINE_BREAKS = frozenset("\n\t")
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a person looks at `stream`, on a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def print_object(value: object) -> None:
+    """Print one JSON object on a line of its own."""
+    import msgspec
+
+    click.echo(msgspec.json.encode(value))
+
+
+def print_objects(values: Iterable[object]) -> None:
+    """Print JSON objects, one per line."""
+    for value in values:
+        print_object(value)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a list: a table on a terminal, aligned text on a pipe."""
+    cells = [[cell(value) for value in row] for row in rows]
+    if is_terminal(sys.stdout):
+        _print_rich(columns, cells)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for line in (columns, *cells):
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_record(record: Mapping[str, object]) -> None:
+    """Print one record, a line per field; what is not set is left out."""
+    shown = {name.replace("_", " "): value for name, value in record.items() if value is not None}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        click.echo(f"{name.ljust(width)}  {one_line(_plain(value))}")
+
+
+def cell(value: object) -> str:
+    """Return a value as one short line."""
+    text = one_line(_plain(value))
+    return text if len(text) <= MAX_CELL_CHARS else text[: MAX_CELL_CHARS - 1] + "…"
+
+
+def one_line(text: str) -> str:
+    """Return a text in one line, without characters that a terminal could act on."""
+    return "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))
+
+
+def for_people(text: str, stream: TextIO) -> str:
+    """Return a text as it may go to `stream`: a terminal gets no characters that it could act on."""
+    if not stream.isatty():
+        return text
+    return "".join(one if one.isprintable() or one in _LINE_BREAKS else "?" for one in text)
+
+
+def note(text: str) -> None:
+    """Tell people what happens, where nothing that a program reads is touched."""
+    click.echo(text, err=True)
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(one)}" for name, one in value.items()) or "-"
+    return str(value)
+
+
+def _print_rich(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)

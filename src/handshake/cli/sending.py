@@ -1,0 +1,223 @@
+"""Sending: `session send` queues a turn, streams its answer as it comes, and tells how it ended."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from handshake.cli import place, shapes
+from handshake.cli.border import EXIT_FAILED, Interrupted, report
+from handshake.cli.command import Invocation, verb
+from handshake.cli.rendering import for_people, note, print_object
+from handshake.kernel.errors import InvalidRequest, InvalidTransition, StateConflict, TooLarge, Unexpected, catalogue
+from handshake.kernel.settings import MAX_MESSAGE_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from handshake.cli.interruption import Interruption
+    from handshake.kernel.errors import HandshakeError
+    from handshake.kernel.lane import Lane
+    from handshake.workspace import Result, TurnHandle, Workspace
+
+STDIN = "-"
+"""The text that means: read it from standard input."""
+
+
+@verb(
+    None,
+    "send",
+    example='handshake session send SESSION_ID "Say hello."\ngit diff | handshake session send SESSION_ID -',
+)
+@click.argument("session_id", metavar="ID")
+@click.argument("text", metavar="TEXT")
+@click.option("--lane", help="Another lane than the session's: PRIMARY, VALIDATION, SUBAGENT or BACKGROUND.")
+@click.option("--priority", type=int, metavar="0-100", help="Lower goes first within its lane; 50 unless told.")
+@click.option("--max-tokens", type=int, metavar="N", help="Most tokens of the answer.")
+@click.option("--timeout-ms", type=int, metavar="MS", help="Longest time of one attempt.")
+@click.option("--idempotency-key", metavar="KEY", help="The same key and request give the same run, however often sent.")
+@click.option("--no-wait", is_flag=True, help="Only queue the turn and print its job; `queue run` carries it out.")
+def send(
+    invocation: Invocation,
+    session_id: str,
+    text: str,
+    lane: str | None,
+    priority: int | None,
+    max_tokens: int | None,
+    timeout_ms: int | None,
+    idempotency_key: str | None,
+    no_wait: bool,
+) -> int:
+    """Send TEXT (`-` reads standard input) to a session and print the answer as it comes.
+
+    The turn is durable before anything is sent. Ctrl-C cancels its run. Other queued runs of the workspace go on
+    while this command runs, and what is unfinished at its end goes back to the queue.
+    """
+    from handshake.cli.interruption import run_async
+    from handshake.kernel.job import DEFAULT_PRIORITY
+    from handshake.kernel.lane import Lane
+    from handshake.operations import naming
+
+    order = _Order(
+        session_id,
+        _read_stdin() if text == STDIN else text,
+        None if lane is None else naming.choice(Lane, "lane", lane),
+        DEFAULT_PRIORITY if priority is None else priority,
+        max_tokens,
+        timeout_ms,
+        idempotency_key,
+    )
+    root = place.find(invocation).root
+    if no_wait:
+        return run_async(lambda interruption: _queue(invocation, root, order))
+    return run_async(lambda interruption: _send(invocation, root, order, interruption))
+
+
+class _Order:
+    """What is asked for."""
+
+    def __init__(
+        self,
+        session_id: str,
+        text: str,
+        lane: Lane | None,
+        priority: int,
+        max_tokens: int | None,
+        timeout_ms: int | None,
+        idempotency_key: str | None,
+    ) -> None:
+        self.session_id = session_id
+        self.text = text
+        self.lane = lane
+        self.priority = priority
+        self.max_tokens = max_tokens
+        self.timeout_ms = timeout_ms
+        self.idempotency_key = idempotency_key
+
+    async def place(self, workspace: Workspace) -> TurnHandle:
+        """Queue the turn."""
+        return await workspace.sessions.get(self.session_id).send(
+            self.text,
+            lane=self.lane,
+            priority=self.priority,
+            max_output_tokens=self.max_tokens,
+            timeout_ms=self.timeout_ms,
+            idempotency_key=self.idempotency_key,
+        )
+
+
+async def _queue(invocation: Invocation, root: Path, order: _Order) -> int:
+    from handshake.workspace import open_workspace
+
+    async with open_workspace(root, dispatch=False) as workspace:
+        turn = await order.place(workspace)
+        state = (await workspace.job(turn.job_id)).state
+    if invocation.as_json:
+        print_object(
+            {
+                "job_id": turn.job_id,
+                "session_id": turn.session_id,
+                "turn_id": turn.turn_id,
+                "state": state,
+                "repeated": turn.repeated,
+            }
+        )
+    else:
+        click.echo(turn.job_id)
+    return 0
+
+
+async def _send(invocation: Invocation, root: Path, order: _Order, interruption: Interruption) -> int:
+    from handshake.workspace import open_workspace
+
+    async with open_workspace(root) as workspace:
+        if (await workspace.sessions.get(order.session_id).show()).paused:
+            raise StateConflict(
+                session_id=order.session_id,
+                reason="session_paused",
+                hint=f"resume it: handshake session resume {order.session_id}; or queue the turn with --no-wait",
+            )
+        turn = await order.place(workspace)
+        try:
+            async with interruption.scope():
+                return _end(invocation, await _stream(invocation, workspace, turn))
+        except (Interrupted, OSError):  # also: nobody reads the answer any more
+            await _cancel(turn)
+            if interruption.happened:
+                raise Interrupted(turn.job_id) from None
+            raise
+
+
+async def _stream(invocation: Invocation, workspace: Workspace, turn: TurnHandle) -> Result:
+    """Print the answer's text as it comes, and return how the turn ended."""
+    from handshake.cli.status_line import StatusLine
+    from handshake.operations.feed import Text
+
+    shown = ""
+    async with StatusLine(workspace, turn.job_id, quiet=invocation.as_json) as status:
+        async for piece in turn:
+            status.take(piece)
+            if isinstance(piece, Text) and not invocation.as_json:
+                shown = piece.text
+                click.echo(for_people(shown, sys.stdout), nl=False)
+        result = await turn.result()
+        if result.text and not shown and not invocation.as_json:  # an earlier turn's, found by its key
+            shown = result.text
+            click.echo(for_people(shown, sys.stdout), nl=False)
+        if shown and not shown.endswith("\n"):
+            click.echo()
+        status.end(result)
+    return result
+
+
+async def _cancel(turn: TurnHandle) -> None:
+    try:
+        await turn.cancel(reason="interrupted")
+    except InvalidTransition:  # it had just ended
+        note("the run had ended before it could be cancelled")
+
+
+def _end(invocation: Invocation, result: Result) -> int:
+    """Tell how the turn ended; return the exit code."""
+    from handshake.kernel.job import JobState
+
+    if invocation.as_json:
+        print_object(shapes.result(result))
+    if result.state is JobState.COMPLETED_WITH_ISSUES and not invocation.as_json:
+        note(f"the answer has issues: {result.reason} (handshake job show {result.job_id})")
+    if result.state in (JobState.COMPLETED, JobState.COMPLETED_WITH_ISSUES):
+        return 0
+    report(_failure(result), as_json=invocation.as_json)
+    return EXIT_FAILED
+
+
+def _failure(result: Result) -> HandshakeError:
+    """Return the error with which the run ended, with the next step."""
+    known = {leaf.code: leaf for leaf in catalogue()}
+    leaf = known.get(result.error_code or "", Unexpected)
+    show, artifacts = f"handshake job show {result.job_id}", f"handshake job artifacts {result.job_id}"
+    return leaf(
+        job_id=result.job_id,
+        state=result.state.value,
+        reason=result.reason,
+        attempts=result.attempts,
+        hint=f"look at it: {show}; what the provider left: {artifacts}",
+    )
+
+
+def _read_stdin() -> str:
+    """Return what standard input holds, exactly.
+
+    Raises:
+        TooLarge: more than a message may have.
+        InvalidRequest: not UTF-8.
+    """
+    data = sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise TooLarge(field="text", limit_bytes=MAX_MESSAGE_BYTES)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as broken:
+        raise InvalidRequest(field="text", reason="not_utf8", position_bytes=broken.start) from None

@@ -1,0 +1,195 @@
+"""Sessions: the commands about one session or a list of them, except sending."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from handshake.cli import place, shapes
+from handshake.cli.command import Invocation, noun, verb
+from handshake.cli.paging import after_option, limit_option
+from handshake.cli.rendering import for_people, one_line, print_object, print_objects, print_record, print_table
+from handshake.cli.sending import send
+
+if TYPE_CHECKING:
+    from handshake.kernel.session import Session
+    from handshake.operations.sessions import Cancelled
+    from handshake.workspace import Workspace
+
+session = noun("session", "Make sessions, talk to them, and look after them.")
+session.add_command(send)
+
+
+@verb(
+    session,
+    "create",
+    example="handshake session create --role coder --model ollama/qwen2.5-coder:7b --memory-policy EPHEMERAL",
+)
+@click.option("--role", required=True, help="operator, frontend, orchestrator, worker, coder, validator, or a pack's.")
+@click.option("--model", required=True, metavar="PROVIDER/MODEL", help="A model of a configured provider, or an alias.")
+@click.option(
+    "--memory-policy", required=True, metavar="POLICY", help="EPHEMERAL, SESSION_SCOPED or WORKSPACE_SCOPED; for good."
+)
+@click.option("--lane", default="PRIMARY", show_default=True, help="PRIMARY, VALIDATION, SUBAGENT or BACKGROUND.")
+@click.option("--wp", metavar="ID", help="The work packet it belongs to; for good.")
+@click.option("--mt", metavar="ID", help="The micro-task it belongs to; for good.")
+@click.option(
+    "--execution-mode",
+    default="MULTI_MODEL_PARALLEL",
+    show_default=True,
+    help="SINGLE_MODEL_MULTI_ROLE, MULTI_MODEL_PARALLEL or SPLIT_POLICY_AND_PLANNING.",
+)
+@click.option("--title", help="What people call it.")
+@click.option("--session-id", metavar="UUID", help="The id to use; one that exists is an error.")
+def create(
+    invocation: Invocation,
+    role: str,
+    model: str,
+    memory_policy: str,
+    lane: str,
+    wp: str | None,
+    mt: str | None,
+    execution_mode: str,
+    title: str | None,
+    session_id: str | None,
+) -> None:
+    """Create a session and print its id."""
+
+    async def operation(workspace: Workspace) -> Session:
+        made = await workspace.sessions.create(
+            role=role,
+            model=model,
+            memory_policy=memory_policy,
+            lane=lane,
+            wp=wp,
+            mt=mt,
+            execution_mode=execution_mode,
+            title=title,
+            session_id=session_id,
+        )
+        return await made.show()
+
+    made = place.change(invocation, operation)
+    if invocation.as_json:
+        print_object(shapes.session(made))
+    else:
+        click.echo(made.session_id)
+
+
+@verb(session, "list", example="handshake session list --state ACTIVE")
+@click.option("--state", help="Only sessions in this state.")
+@click.option("--role", help="Only sessions of this role.")
+@click.option("--wp", metavar="ID", help="Only sessions of this work packet.")
+@limit_option
+@click.option("--after", default="", metavar="ID", help="Go on after this session, the last one printed before.")
+def list_(
+    invocation: Invocation, state: str | None, role: str | None, wp: str | None, limit: int, after: str
+) -> None:
+    """List sessions in order of creation."""
+    from handshake.kernel.session import SessionState
+    from handshake.operations import naming, views
+
+    wanted = None if state is None else naming.choice(SessionState, "state", state)
+    of_role, of_wp = naming.require_name("role", role), naming.require_name("wp", wp)
+    cursor = naming.session_id(after) if after else ""
+    found = place.read(
+        invocation,
+        lambda reader: views.sessions(reader, after=cursor, limit=limit, state=wanted, role=of_role, wp_id=of_wp),
+    )
+    if invocation.as_json:
+        print_objects(map(shapes.session, found))
+        return
+    print_table(
+        ("SESSION", "STATE", "ROLE", "LANE", "MODEL", "TURNS", "TOKENS", "TITLE"),
+        (
+            (
+                one.session_id,
+                one.state,
+                one.role,
+                one.lane,
+                f"{one.provider_id}/{one.model_id}",
+                one.next_turn_seq - 1,
+                one.total_tokens,
+                one.title,
+            )
+            for one in found
+        ),
+    )
+
+
+@verb(session, "show", example="handshake session show SESSION_ID")
+@click.argument("session_id", metavar="ID")
+def show(invocation: Invocation, session_id: str) -> None:
+    """Show one session."""
+    from handshake.kernel.ids import SessionId
+    from handshake.operations import records
+
+    _print(invocation, place.read(invocation, lambda reader: records.session(reader, SessionId(session_id))))
+
+
+@verb(session, "messages", example="handshake session messages SESSION_ID --json")
+@click.argument("session_id", metavar="ID")
+@limit_option
+@after_option("message number")
+def messages(invocation: Invocation, session_id: str, limit: int, after: int) -> None:
+    """Print a session's thread with its texts."""
+    from handshake.kernel.ids import SessionId
+    from handshake.operations import views
+
+    found = place.read(
+        invocation, lambda reader: views.messages(reader, SessionId(session_id), after=after, limit=limit)
+    )
+    if invocation.as_json:
+        print_objects(map(shapes.message, found))
+        return
+    for one in found:
+        about = shapes.message(one)
+        tokens = "" if one.message.token_count is None else f"  {one.message.token_count} tokens"
+        click.echo(f"[{about['seq']}] {one_line(str(about['role']))}  {about['timestamp']}{tokens}")
+        click.echo(for_people(one.text, sys.stdout))
+
+
+@verb(session, "pause", example="handshake session pause SESSION_ID")
+@click.argument("session_id", metavar="ID")
+def pause(invocation: Invocation, session_id: str) -> None:
+    """Let nothing more of a session start; what is queued stays queued."""
+    _print(invocation, place.change(invocation, lambda workspace: workspace.sessions.get(session_id).pause()))
+
+
+@verb(session, "resume", example="handshake session resume SESSION_ID")
+@click.argument("session_id", metavar="ID")
+def resume(invocation: Invocation, session_id: str) -> None:
+    """Lift a pause; queued turns start in their old order with the next `send` or `queue run`."""
+    _print(invocation, place.change(invocation, lambda workspace: workspace.sessions.get(session_id).resume()))
+
+
+@verb(session, "complete", example="handshake session complete SESSION_ID")
+@click.argument("session_id", metavar="ID")
+def complete(invocation: Invocation, session_id: str) -> None:
+    """End a session that has no open work."""
+    _print(invocation, place.change(invocation, lambda workspace: workspace.sessions.get(session_id).complete()))
+
+
+@verb(session, "cancel", example="handshake session cancel SESSION_ID --reason no_longer_needed")
+@click.argument("session_id", metavar="ID")
+@click.option("--reason", default="operator", show_default=True, help="A word that the events will carry.")
+def cancel(invocation: Invocation, session_id: str, reason: str) -> None:
+    """End a session and everything of it that is queued, running or waiting."""
+
+    async def operation(workspace: Workspace) -> Cancelled:
+        return await workspace.sessions.get(session_id).cancel(reason=reason)
+
+    ended = place.change(invocation, operation)
+    if invocation.as_json:
+        print_object({**shapes.session(ended.session), "cancelled_job_ids": list(ended.job_ids)})
+    else:
+        click.echo(f"{ended.session.session_id} {ended.session.state}, {len(ended.job_ids)} runs cancelled")
+
+
+def _print(invocation: Invocation, one: Session) -> None:
+    if invocation.as_json:
+        print_object(shapes.session(one))
+    else:
+        print_record(shapes.session(one))

@@ -1,0 +1,177 @@
+"""Shapes: records as programs read them: snake_case keys, times as RFC 3339, ids as strings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handshake.kernel.moment import rfc3339
+
+if TYPE_CHECKING:
+    from handshake.kernel.job import Job
+    from handshake.kernel.session import Session
+    from handshake.operations.audit import EventView
+    from handshake.operations.views import JobArtifact, MessageView, QueueItem, QueueView, WorkspaceView
+    from handshake.workspace import Result
+
+Shape = dict[str, object]
+
+_US_PER_MS = 1_000
+
+
+def session(one: Session) -> Shape:
+    """Return a session."""
+    return {
+        "session_id": one.session_id,
+        "state": one.state,
+        "role": one.role,
+        "lane": one.lane,
+        "model": f"{one.provider_id}/{one.model_id}",
+        "provider_id": one.provider_id,
+        "model_id": one.model_id,
+        "backend": one.backend,
+        "memory_policy": one.memory_policy,
+        "execution_mode": one.execution_mode,
+        "title": one.title,
+        "wp_id": one.wp_id,
+        "mt_id": one.mt_id,
+        "parent_session_id": one.parent_session_id,
+        "root_session_id": one.root_session_id,
+        "spawn_depth": one.spawn_depth,
+        "paused": one.paused,
+        "messages": one.next_seq - 1,
+        "turns": one.next_turn_seq - 1,
+        "thread_bytes": one.thread_bytes,
+        "total_tokens": one.total_tokens,
+        "last_error": one.last_error,
+        "created_at": rfc3339(one.created_at_us),
+        "updated_at": rfc3339(one.updated_at_us),
+        "ended_at": moment(one.ended_at_us),
+    }
+
+
+def message(one: MessageView) -> Shape:
+    """Return a message with its text."""
+    record = one.message
+    return {
+        "seq": record.seq,
+        "message_id": record.message_id,
+        "session_id": record.session_id,
+        "turn_id": record.turn_id,
+        "job_id": record.job_id,
+        "role": record.role,
+        "text": one.text,
+        "content_hash": record.content_hash,
+        "content_artifact_id": record.content_artifact_id,
+        "content_bytes": record.content_bytes,
+        "token_count": record.token_count,
+        "source_kind": record.source_kind,
+        "trusted": record.trusted,
+        "redacted": record.redacted,
+        "timestamp": rfc3339(record.timestamp_us),
+    }
+
+
+def job(one: Job) -> Shape:
+    """Return a job."""
+    return {
+        "job_id": one.job_id,
+        "enqueue_seq": one.enqueue_seq,
+        "job_kind": one.job_kind,
+        "session_id": one.session_id,
+        "turn_id": one.turn_id,
+        "trace_id": one.trace_id,
+        "wp_id": one.wp_id,
+        "mt_id": one.mt_id,
+        "state": one.state,
+        "reason": one.reason,
+        "error_code": one.error_code,
+        "error_summary": one.error_summary,
+        "model": f"{one.provider_id}/{one.model_id}",
+        "backend": one.backend,
+        "lane": one.lane,
+        "priority": one.priority,
+        "concurrency_group": one.concurrency_group,
+        "attempt": one.attempt,
+        "max_retries": one.max_retries,
+        "retry_backoff": one.retry_backoff,
+        "timeout_ms": one.timeout_ms,
+        "max_output_tokens": one.max_output_tokens,
+        "idempotency_key": one.idempotency_key,
+        "prompt_hash": one.prompt_hash,
+        "answer_message_id": one.answer_message_id,
+        "usage": usage(one.prompt_tokens, one.completion_tokens, one.total_tokens),
+        "created_at": rfc3339(one.created_at_us),
+        "not_before": moment(one.not_before_us or None),
+        "started_at": moment(one.started_at_us),
+        "ended_at": moment(one.ended_at_us),
+    }
+
+
+def artifact(one: JobArtifact) -> Shape:
+    """Return an artifact that an attempt left."""
+    return {"attempt": one.attempt, "kind": one.kind, "artifact_id": one.artifact_id}
+
+
+def result(one: Result) -> Shape:
+    """Return how a turn ended."""
+    counted = one.usage
+    return {
+        "job_id": one.job_id,
+        "session_id": one.session_id,
+        "state": one.state,
+        "text": one.text,
+        "usage": None
+        if counted is None
+        else usage(counted.prompt_tokens, counted.completion_tokens, counted.total_tokens),
+        "attempts": one.attempts,
+        "error_code": one.error_code,
+        "reason": one.reason,
+    }
+
+
+def usage(prompt_tokens: int | None, completion_tokens: int | None, total_tokens: int | None) -> Shape:
+    """Return token figures; one that the provider did not report is null."""
+    return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total_tokens}
+
+
+def queue_item(one: QueueItem) -> Shape:
+    """Return a waiting run and why it waits."""
+    return {
+        "enqueue_seq": one.enqueue_seq,
+        "job_id": one.job_id,
+        "session_id": one.session_id,
+        "lane": one.lane,
+        "priority": one.priority,
+        "model": f"{one.provider_id}/{one.model_id}",
+        "attempt": one.attempt,
+        "waited_ms": one.waited_us // _US_PER_MS,
+        "wait_reason": one.wait_reason,
+        "sentence": one.sentence,
+    }
+
+
+def queue(one: QueueView) -> Shape:
+    """Return the queue."""
+    return {"queued": one.queued, "running": one.running, "items": [queue_item(item) for item in one.items]}
+
+
+def event(one: EventView) -> Shape:
+    """Return an event as it stands in the log, with its leaf hash."""
+    return {**one.event, "hash": one.hash}
+
+
+def workspace(one: WorkspaceView) -> Shape:
+    """Return a workspace in numbers."""
+    return {
+        "workspace_id": one.workspace_id,
+        "created_at": rfc3339(one.created_at_us),
+        "runtime_epoch": one.runtime_epoch,
+        "sessions": {state.lower(): count for state, count in one.sessions.items()},
+        "jobs": one.jobs,
+        "events": one.events,
+    }
+
+
+def moment(moment_us: int | None) -> str | None:
+    """Return a moment as RFC 3339, or None if there was none."""
+    return None if moment_us is None else rfc3339(moment_us)
