@@ -241,9 +241,15 @@ async def open_runtime(
         raise
     try:
         return await assemble(
-            place, configuration, store, clock, new_id,
-            models if models is not None else http_models(settings, clock, secrets), lock, dispatch=dispatch,
-        )  # fmt: skip
+            place,
+            configuration,
+            store,
+            clock,
+            new_id,
+            models if models is not None else http_models(settings, clock, secrets),
+            lock,
+            dispatch=dispatch,
+        )
     except BaseException:
         await store.close()
         lock.release()
@@ -276,9 +282,19 @@ async def assemble(
     turns = Turns(store, queue, egress, feeds, clock, new_id, settings.calls, epoch)
     store.follow(dispatcher)
     runtime = Runtime(
-        place, configuration, store, queue, dispatcher, turns, egress, feeds, clock, new_id,
-        known_models(settings), lock,
-    )  # fmt: skip
+        place,
+        configuration,
+        store,
+        queue,
+        dispatcher,
+        turns,
+        egress,
+        feeds,
+        clock,
+        new_id,
+        known_models(settings),
+        lock,
+    )
     if dispatch:
         await dispatcher.open(store, turns.perform)
     return runtime
@@ -326,9 +342,7 @@ def limits_of(settings: Settings) -> Limits:
         primary_reserved=scheduler.primary_reserved_runs,
         provider_default=scheduler.max_concurrent_per_provider.local,
         model_default=scheduler.max_concurrent_per_model.local,
-        providers={
-            name: entry.max_concurrent for name, entry in settings.providers.items() if entry.max_concurrent
-        },
+        providers={name: entry.max_concurrent for name, entry in settings.providers.items() if entry.max_concurrent},
         models={
             (name, model): known.max_concurrent
             for name, entry in settings.providers.items()
@@ -374,4 +388,3 @@ def _identity(store: ReadOnlyStore) -> tuple[str, int]:
         return store.read_now(look)
     finally:
         store.shut()
-

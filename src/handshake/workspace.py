@@ -15,11 +15,11 @@ from handshake.kernel.errors import InvalidRequest
 from handshake.kernel.event import Actor
 from handshake.kernel.ids import ArtifactId, JobId, MessageId, ModelId, ProviderId, SessionId, TurnId
 from handshake.kernel.job import (
-    Backend,
     DEFAULT_MAX_RETRIES,
     DEFAULT_PRIORITY,
     LOWEST_PRIORITY,
     TERMINAL,
+    Backend,
     Job,
     JobState,
 )
@@ -285,13 +285,13 @@ class Workspace:
         """Cancel a run, whatever it is doing."""
         return await cancel_job(self.runtime, JobId(job_id), reason=reason)
 
-    async def queue(self, *, limit: int | None = None) -> QueueView:
-        """Return the queue with the reason why each run waits."""
+    async def queue(self, *, after: int = 0, limit: int | None = None) -> QueueView:
+        """Return the queue with the reason why each run waits, after the acceptance number `after`."""
         runtime = self.runtime
         limits = limits_of(runtime.settings)
         now_us = runtime.clock.now_us()
         return await runtime.store.read(
-            lambda reader: views.queue(reader, limits, dispatching=True, now_us=now_us, limit=limit)
+            lambda reader: views.queue(reader, limits, dispatching=True, now_us=now_us, after=after, limit=limit)
         )
 
     async def status(self) -> WorkspaceView:
@@ -340,9 +340,7 @@ async def cancel_job(runtime: Runtime, job_id: JobId, *, reason: str) -> CancelR
     """
     reason = naming.token("reason", reason)
     result = await runtime.store.write(
-        lambda tx: cancelling.cancel_run(
-            tx, runtime.queue, records.job(tx, job_id), reason=reason, by="operator"
-        )
+        lambda tx: cancelling.cancel_run(tx, runtime.queue, records.job(tx, job_id), reason=reason, by="operator")
     )
     if result.ticket is not None:
         runtime.dispatcher.cut(result.ticket)

@@ -21,10 +21,12 @@ from handshake.kernel.retry import Fault, FaultKind
 from handshake.kernel.settings import Dialect, ProviderSettings, RecorderSettings, SchedulerSettings, Settings
 from handshake.kernel.units import US_PER_S, Microseconds
 from handshake.operations.records import NewIds
+from handshake.storage.readonly_store import ReadOnlyStore
 from handshake.storage.schema import open_reader
 from handshake.storage.signing import SEED_BYTES, SigningKey
 from handshake.storage.sqlite_store import Place, create
 from handshake.storage.workspace_folder import WorkspaceFolder
+from handshake.testing.invariants import Contents, check_workspace
 from handshake.testing.power_loss import Disk
 from handshake.testing.scripted_model import Script, ScriptedModel, Step
 from handshake.testing.seeded_chance import SeededChance
@@ -78,6 +80,15 @@ def digest_of(disk: Disk) -> str:
         db.close()
 
 
+def contents(disk: Disk) -> Contents:
+    """Return what a disk holds, which must be whole."""
+    reader = ReadOnlyStore(place_on(disk), files=disk.files)
+    try:
+        return reader.read_now(lambda one: check_workspace(one, KEY.verifier_key))
+    finally:
+        reader.shut()
+
+
 def answer(text: str) -> Sequence[Step]:
     """Answer as the text demands: with a refusal, never, or with an echo; long questions get long answers."""
     if text == "refuse":
@@ -85,6 +96,20 @@ def answer(text: str) -> Sequence[Step]:
     if text == "wait":
         return ("partial ", asyncio.Event())
     return ("You said: ", text)
+
+
+class WatchedStore(SerialStore):
+    """Keeps a digest of the whole database after every commit, by the number of commits."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.states = [digest(self.opened.db)]
+
+    def _commit_batch(self, works: Any) -> None:
+        super()._commit_batch(works)
+        if self.commits == len(self.states):
+            self.states.append(digest(self.opened.db))
+        assert self.commits == len(self.states) - 1, "a batch is one commit, or none"
 
 
 class World:
@@ -119,7 +144,6 @@ class World:
         self.sessions: dict[str, SessionHandle] = {}
         self.turns: dict[str, TurnHandle] = {}
         self.ended: dict[JobId, JobState] = {}
-        self.head: tuple[int, str] = (0, "")
 
     async def start(self) -> None:
         """Recover what a runtime before this one left, and begin to dispatch."""
@@ -128,7 +152,6 @@ class World:
             NewIds(self.clock, self._chance), {PROVIDER: self._model}, None, dispatch=True,
         )  # fmt: skip
         self.workspace = Workspace(self.runtime)
-        self.note()
 
     # -- what the script does; each may be done again after it failed ------------------------------------------
 
@@ -156,13 +179,11 @@ class World:
         for name in names:
             result = await self.turns[name].result()
             self.ended[result.job_id] = result.state
-        self.note()
 
     async def cancel(self, name: str) -> None:
         """Cancel a turn, and wait until its call is closed."""
         await self.turns[name].cancel()
         self.ended[self.turns[name].job_id] = JobState.CANCELLED
-        self.note()
 
     async def settle(self) -> None:
         """Wait until no attempt is in progress and none can start."""
@@ -170,28 +191,25 @@ class World:
         while quiet < IDLE_TURNS:
             await asyncio.sleep(0)
             quiet = 0 if self.runtime.dispatcher.live_count else quiet + 1
-        self.note()
+
+    async def settle_queue(self) -> None:
+        """Wait until every run that may start has been started and has got as far as it can."""
+        for _ in range(IDLE_TURNS):
+            await asyncio.sleep(0)
 
     async def change(self, name: str, verb: str) -> None:
         """Pause, resume, complete or cancel a session."""
         await getattr(self.sessions[name], verb)()
-        self.note()
 
     async def close(self) -> None:
         """Close the runtime; what still runs is handed back to the queue."""
         await close_runtime(self.runtime, drain_us=Microseconds(0))
-
-    def note(self) -> None:
-        """Keep where the log ends: what can be read is acknowledged, with all before it."""
-        row: Any = self.store.read_now(lambda reader: reader.row("log_state"))
-        self.head = (row[0], row[1])
 
     async def _all(self, works: Any) -> None:
         results = await asyncio.gather(*works, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        self.note()
 
 
 Work = tuple[Callable[[World], Awaitable[None]], ...]
@@ -237,3 +255,11 @@ async def run(world: World, work: Work) -> None:
         await step(world)
         world.clock.advance(US_PER_S)
     await world.close()
+
+
+async def give_up() -> None:
+    """End every other task, those too that would rather record that they were cancelled."""
+    while rest := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in rest:
+            task.cancel()
+        await asyncio.sleep(0)

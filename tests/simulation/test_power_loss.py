@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from handshake.kernel.errors import HandshakeError
-from handshake.kernel.ids import JobId
+from handshake.kernel.errors import HandshakeError, IntegrityBroken
+from handshake.kernel.ids import ArtifactId, JobId
 from handshake.kernel.job import TERMINAL, JobState
 from handshake.kernel.session import Ending
+from handshake.kernel.settings import MAX_INLINE_ARTIFACT_BYTES
+from handshake.ports.files import FilePath, Files
+from handshake.ports.store import Content, Reader, Tx
 from handshake.storage.readonly_store import ReadOnlyStore
-from handshake.testing.invariants import Contents, check_workspace, job_states
+from handshake.storage.sqlite_store import SqliteStore
+from handshake.testing.invariants import Contents, check_log, job_states
+from handshake.testing.medium_files import MediumFiles
 from handshake.testing.power_loss import Disk
 from handshake.testing.scripted_model import echo
+from handshake.testing.seeded_chance import SeededChance
 from handshake.testing.serial_store import SerialStore
+from handshake.testing.store_conformance import number, numbers_told, state_and_evidence
+from handshake.testing.virtual_clock import VirtualClock
 from tests.requirement import requirement
-from tests.simulation.scenario import IDLE_TURNS, KEY, WHOLE, World, digest, digest_of, new_disk, place_on, run
+from tests.simulation.scenario import (
+    IDLE_TURNS,
+    KEY,
+    SETTINGS,
+    WHOLE,
+    WatchedStore,
+    Work,
+    World,
+    contents,
+    digest_of,
+    give_up,
+    new_disk,
+    place_on,
+    run,
+)
 
 PARTS = 8
-FATES = 3
+FATES = 2
 """Ways in which the disk may come out of one power loss that are looked at."""
+GROUPS = 8
+GROUP_UNITS = 5
 HOUR_US = 3_600_000_000
-
-
-class WatchedStore(SerialStore):
-    """Keeps a digest of the whole database after every commit."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.states = [digest(self.opened.db)]
-
-    def _commit_batch(self, works: Any) -> None:
-        super()._commit_batch(works)
-        self.states.append(digest(self.opened.db))
 
 
 class Undisturbed(msgspec.Struct):
@@ -53,55 +69,43 @@ class Cut(msgspec.Struct):
 
     disk: Disk
     commits: int = 0
-    head: tuple[int, str] = (0, "")
     accepted: list[JobId] = []
     ended: dict[JobId, JobState] = {}
 
 
-def undisturbed(folder: Path) -> Undisturbed:
-    disk = new_disk(folder)
+def undisturbed(disk: Disk, work: Work = WHOLE) -> Undisturbed:
     first = disk.operations + 1
     world = World(disk, store_kind=WatchedStore)
-    asyncio.run(run(world, WHOLE))
+    asyncio.run(run(world, work))
     assert isinstance(world.store, WatchedStore)
     assert world.store.commits == len(world.store.states), "only the last commit, which signs, is not watched"
     return Undisturbed(first, disk.operations, [*world.store.states, digest_of(disk)])
 
 
-async def run_until_cut(world: World) -> None:
-    """Run until the power is gone, and take in what was answered until then."""
-    work = asyncio.ensure_future(run(world, WHOLE))
-    turns = 0
-    while not work.done() and turns < IDLE_TURNS:
-        await asyncio.sleep(0)
-        turns += world.disk.is_dead
-    work.cancel()
-    with suppress(asyncio.CancelledError, HandshakeError):
-        await work
+def cut(disk: Disk, operation: int, work: Work = WHOLE, store_kind: type[SerialStore] = SerialStore) -> Cut:
+    """Do the work until the power goes, and take in what was answered until then."""
 
+    async def until_cut() -> None:
+        working = asyncio.ensure_future(run(world, work))
+        turns = 0
+        while not working.done() and turns < IDLE_TURNS:
+            await asyncio.sleep(0)
+            turns += disk.is_dead
+        await give_up()
+        found.commits = world.store.commits
+        found.accepted = [turn.job_id for turn in world.turns.values()]
+        found.ended = world.ended
+        await world.store.close()
+        with suppress(asyncio.CancelledError, HandshakeError):
+            working.result()
 
-def cut(folder: Path, operation: int) -> Cut:
-    disk = new_disk(folder)
     disk.cut_at(operation)
     found = Cut(disk)
     with suppress(HandshakeError):
-        world = World(disk)
-        asyncio.run(run_until_cut(world))
-        found = Cut(
-            disk, world.store.commits, world.head, [turn.job_id for turn in world.turns.values()], world.ended
-        )
-        asyncio.run(world.store.close())
+        world = World(disk, store_kind=store_kind)
+        asyncio.run(until_cut())
     assert disk.is_dead
     return found
-
-
-def contents(disk: Disk) -> Contents:
-    """Return what a disk holds, which must be whole."""
-    reader = ReadOnlyStore(place_on(disk), files=disk.files)
-    try:
-        return reader.read_now(lambda one: check_workspace(one, KEY.verifier_key))
-    finally:
-        reader.shut()
 
 
 def check_acknowledged(lost: Cut, found: Contents) -> None:
@@ -109,8 +113,6 @@ def check_acknowledged(lost: Cut, found: Contents) -> None:
     states = job_states(found)
     assert set(lost.accepted) <= set(states)
     assert {job_id: states[job_id] for job_id in lost.ended} == lost.ended
-    size, last_hash = lost.head
-    assert len(found.events) >= size
 
 
 async def restart(disk: Disk) -> None:
@@ -148,14 +150,149 @@ def check_recovered(before: Contents, after: Contents) -> None:
 @requirement("recovery.power_loss.loses_nothing", "message.append.is_atomic", "recorder.atomic")
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_cut_takes_what_was_acknowledged(part: int, tmp_path: Path) -> None:
-    whole = undisturbed(tmp_path / "whole")
+    whole = undisturbed(new_disk(tmp_path / "whole"))
     for operation in range(whole.first + part, whole.last + 1, PARTS):
-        lost = cut(tmp_path / f"{operation}", operation)
-        for seed in range(FATES):
-            disk = lost.disk.power_loss(tmp_path / f"{operation}-{seed}", seed=seed)
-            found = contents(disk)
+        lost = cut(new_disk(tmp_path / f"{operation}"), operation)
+        disks = [lost.disk.power_loss(tmp_path / f"{operation}-{seed}", seed=seed) for seed in range(FATES)]
+        for disk in disks:
             assert digest_of(disk) in whole.states[lost.commits : lost.commits + 2]
-            check_acknowledged(lost, found)
-            if seed == 0:
-                asyncio.run(restart(disk))
-                check_recovered(found, contents(disk))
+            check_acknowledged(lost, contents(disk))
+        before = contents(disks[0])
+        asyncio.run(restart(disks[0]))
+        check_recovered(before, contents(disks[0]))
+
+
+@requirement("recovery.power_loss.loses_nothing", "recovery.start.stalls_orphans", "recovery.start.dispatches_queue")
+def test_no_cut_in_the_middle_of_recovery_loses_a_run(tmp_path: Path) -> None:
+    busy = cut_while_running(tmp_path / "busy")
+    whole = undisturbed(Disk(shutil.copytree(busy, tmp_path / "whole")), ())
+    for operation in range(whole.first, whole.last + 1):
+        lost = cut(Disk(shutil.copytree(busy, tmp_path / f"{operation}")), operation, ())
+        disk = lost.disk.power_loss(tmp_path / f"{operation}-after", seed=operation)
+        found = contents(disk)
+        assert digest_of(disk) in whole.states[lost.commits : lost.commits + 2]
+        asyncio.run(restart(disk))
+        check_recovered(found, contents(disk))
+
+
+def cut_while_running(folder: Path) -> Path:
+    """Return a folder as a power loss left it while two runs were waiting for their models, and one in the queue."""
+
+    async def work(world: World) -> None:
+        await world.start()
+        await world.create("a", "b", "c")
+        await world.send(a1="wait", b1="wait", c1="in the queue")
+        await world.settle_queue()
+        world.disk.power_loss(folder)
+        await give_up()
+        await world.store.close()
+
+    asyncio.run(work(World(new_disk(folder.with_name("before")))))
+    states = Counter(job.state for job in contents(Disk(folder)).jobs)
+    assert states == {JobState.RUNNING: 2, JobState.QUEUED: 1}
+    return folder
+
+
+class Hasty(SerialStore):
+    """A store whose commits do not wait for the disk."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.opened.db.execute("PRAGMA synchronous=NORMAL").close()
+
+
+def test_store_that_does_not_wait_for_the_disk_is_caught(tmp_path: Path) -> None:
+    whole = undisturbed(new_disk(tmp_path / "whole"))
+    caught = 0
+    for operation in range(whole.first + 40, whole.last, 29):
+        lost = cut(new_disk(tmp_path / f"{operation}"), operation, store_kind=Hasty)
+        disk = lost.disk.power_loss(tmp_path / f"{operation}-after", seed=operation)
+        caught += digest_of(disk) not in whole.states[lost.commits : lost.commits + 2]
+    assert caught
+
+
+def large(first: int) -> bytes:
+    """Return the artifact of the group that begins with a number."""
+    return f"{first} ".encode() * MAX_INLINE_ARTIFACT_BYTES
+
+
+async def write_in_groups(disk: Disk, files: Files, told: list[int]) -> None:
+    """Commit groups of units, each with a large artifact of its own, and keep what was answered."""
+    store = SqliteStore(
+        place_on(disk), files=files, clock=VirtualClock(), chance=SeededChance(0), key=KEY,
+        recorder=SETTINGS.recorder, free_bytes=disk.free_bytes,
+    )  # fmt: skip
+    store._db.wal_autocheckpoint(20)
+    try:
+        for first in range(0, GROUPS * GROUP_UNITS, GROUP_UNITS):
+            content = await store.prepare(large(first), "text/plain; charset=utf-8")
+
+            def unit(tx: Tx, content: Content = content, first: int = first) -> int:
+                tx.put(content)
+                return state_and_evidence(first)(tx)
+
+            rest = (state_and_evidence(value) for value in range(first + 1, first + GROUP_UNITS))
+            told += await asyncio.gather(store.write(unit), *map(store.write, rest))
+    finally:
+        await store.close()
+
+
+def groups_on(disk: Disk) -> list[int]:
+    """Return what a disk holds of the groups: whole ones, with their state and artifacts, or this raises."""
+    reader = ReadOnlyStore(place_on(disk), files=disk.files)
+
+    def query(one: Reader) -> list[int]:
+        check_log(one, KEY.verifier_key)
+        numbers = numbers_told(one)
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) % GROUP_UNITS == 0
+        assert [number(one, str(value)) for value in range(len(numbers) + 1)] == [*numbers, 0]
+        for first in numbers[::GROUP_UNITS]:
+            assert one.artifact(ArtifactId(sha256(large(first)).hexdigest())) == large(first)
+        return numbers
+
+    try:
+        return reader.read_now(query)
+    finally:
+        reader.shut()
+
+
+def cut_groups(folder: Path, operation: int, files: Callable[[Disk], Files]) -> tuple[Disk, list[int]]:
+    """Cut the power during an operation, 0 for none; return the disk, and the numbers that were acknowledged."""
+    disk = new_disk(folder)
+    if operation:
+        disk.cut_at(operation)
+    told: list[int] = []
+    with suppress(HandshakeError):
+        asyncio.run(write_in_groups(disk, files(disk), told))
+    assert disk.is_dead == bool(operation)
+    return disk, told
+
+
+@requirement("recovery.power_loss.loses_nothing", "recovery.batch.rollback_is_whole")
+def test_no_cut_takes_a_part_of_a_group(tmp_path: Path) -> None:
+    first = new_disk(tmp_path / "new").operations + 1
+    whole, told = cut_groups(tmp_path / "whole", 0, lambda disk: disk.files)
+    assert told == groups_on(whole) == list(range(GROUPS * GROUP_UNITS))
+    for operation in range(first, whole.operations + 1):
+        disk, told = cut_groups(tmp_path / f"{operation}", operation, lambda disk: disk.files)
+        found = groups_on(disk.power_loss(tmp_path / f"{operation}-after", seed=operation))
+        assert len(found) in (len(told), len(told) + GROUP_UNITS)
+
+
+class Careless(MediumFiles):
+    """Files whose names are left to chance."""
+
+    def sync_folder(self, path: FilePath) -> None:
+        """Do not."""
+
+
+def test_file_that_is_not_durable_before_its_row_is_caught(tmp_path: Path) -> None:
+    whole, _ = cut_groups(tmp_path / "whole", 0, Careless)
+    caught = 0
+    for seed in range(20):
+        try:
+            groups_on(whole.power_loss(tmp_path / f"{seed}", seed=seed))
+        except IntegrityBroken:
+            caught += 1
+    assert caught

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Concatenate, NamedTuple, ParamSpec
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 import click
 
@@ -49,9 +49,9 @@ class Noun(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def noun(name: str, help_text: str) -> Noun:
+def noun(name: str, help_text: str, *, example: str) -> Noun:
     """Return a new group of commands."""
-    return Noun(name, help=help_text, context_settings=SETTINGS)
+    return Noun(name, help=help_text, epilog=_shown(example), context_settings=SETTINGS)
 
 
 def verb(
@@ -70,18 +70,20 @@ def verb(
         @functools.wraps(function)
         @click.pass_context
         def run(
-            context: click.Context, /, *args: P.args, as_json: bool, workspace: Path | None = None, **kwargs: P.kwargs
+            context: click.Context, /, *args: Any, as_json: bool, workspace: Path | None = None, **kwargs: Any
         ) -> int | None:
             given = workspace or context.find_root().params.get("workspace")
             return function(Invocation(as_json, given), *args, **kwargs)
 
+        text = inspect.cleandoc(function.__doc__ or "")
         own: list[click.Parameter] = list(reversed(getattr(function, "__click_params__", [])))
         command = click.Command(
             name,
             callback=run,
             params=[*own, *([workspace_option()] if in_workspace else []), _json_option()],
-            help=inspect.cleandoc(function.__doc__ or ""),
-            epilog="\b\nExample:\n" + "\n".join(f"  {line}" for line in example.splitlines()),
+            help=text,
+            short_help=text.split("\n")[0],
+            epilog=_shown(example),
             context_settings=SETTINGS,
         )
         if group is not None:
@@ -93,9 +95,11 @@ def verb(
 
 def workspace_option() -> click.Option:
     """Return the option that names a workspace."""
-    return click.Option(
-        ["-w", "--workspace"], type=click.Path(path_type=Path), metavar="DIR", help=WORKSPACE_HELP
-    )
+    return click.Option(["-w", "--workspace"], type=click.Path(path_type=Path), metavar="DIR", help=WORKSPACE_HELP)
+
+
+def _shown(example: str) -> str:
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in example.splitlines())
 
 
 def _json_option() -> click.Option:

@@ -1,4 +1,4 @@
-"""Interruption: Ctrl-C and SIGTERM as the end of a scope, so that a commit is never cut in the middle of its telling."""
+"""Interruption: Ctrl-C and SIGTERM as the end of a scope, so that a commit is never cut while it is told."""
 
 from __future__ import annotations
 

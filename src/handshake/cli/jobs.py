@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from handshake.kernel.job import Job
     from handshake.ports.store import Reader
 
-job = noun("job", "Look at runs, also ended ones, and cancel them.")
+job = noun("job", "Look at runs, also ended ones, and cancel them.", example="handshake job list")
 
 
 @verb(job, "list", example="handshake job list --state failed\nhandshake job list --session SESSION_ID --json")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PREFIX = "HSK_STATUS"
 KEYS = ("role", "wp", "mt", "phase", "state", "model", "backend", "pc", "rs", "lock", "gate", "code")
-"""In this order; `pc` is the model's parameter class, `rs` the reasoning strength, `lock` governance, `gate` the desk."""
+"""In this order; `pc` is the parameter class, `rs` the reasoning strength, `lock` governance, `gate` the desk."""
 _UNKNOWN = "-"
 _AS_IS = "/:.,+@~_-"
 

@@ -84,15 +84,16 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-def _print_rich(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        is_words = any(" " in row[number] for row in rows)
+        table.add_column(column, overflow="fold", no_wrap=not is_words)  # an id is copied whole
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)

@@ -37,7 +37,9 @@ STDIN = "-"
 @click.option("--priority", type=int, metavar="0-100", help="Lower goes first within its lane; 50 unless told.")
 @click.option("--max-tokens", type=int, metavar="N", help="Most tokens of the answer.")
 @click.option("--timeout-ms", type=int, metavar="MS", help="Longest time of one attempt.")
-@click.option("--idempotency-key", metavar="KEY", help="The same key and request give the same run, however often sent.")
+@click.option(
+    "--idempotency-key", metavar="KEY", help="The same key and request give the same run, however often sent."
+)
 @click.option("--no-wait", is_flag=True, help="Only queue the turn and print its job; `queue run` carries it out.")
 def send(
     invocation: Invocation,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from handshake.operations.sessions import Cancelled
     from handshake.workspace import Workspace
 
-session = noun("session", "Make sessions, talk to them, and look after them.")
+session = noun("session", "Make sessions, talk to them, and look after them.", example="handshake session list")
 session.add_command(send)
 
 
@@ -84,9 +84,7 @@ def create(
 @click.option("--wp", metavar="ID", help="Only sessions of this work packet.")
 @limit_option
 @click.option("--after", default="", metavar="ID", help="Go on after this session, the last one printed before.")
-def list_(
-    invocation: Invocation, state: str | None, role: str | None, wp: str | None, limit: int, after: str
-) -> None:
+def list_(invocation: Invocation, state: str | None, role: str | None, wp: str | None, limit: int, after: str) -> None:
     """List sessions in order of creation."""
     from handshake.kernel.session import SessionState
     from handshake.operations import naming, views

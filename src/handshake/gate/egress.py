@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
-from handshake.kernel.errors import ConsentRequired, NotFound, StateConflict
+from handshake.kernel.errors import ConsentRequired, NotFound, ProviderFailed, ProviderTimeout, StateConflict
 from handshake.kernel.ids import ModelId, ProviderId
 from handshake.kernel.job import Backend, RunTicket
 from handshake.ports.model import (
@@ -46,9 +46,20 @@ class Egress:
         Raises:
             NotFound: no such provider.
             EndpointBlocked: the endpoint is neither local nor one that a cloud may have.
-            ModelFault: it cannot be decided.
+            ProviderFailed, ProviderTimeout: it cannot be decided.
         """
-        return await self._model(provider_id).backend(model_id)
+        try:
+            return await self._model(provider_id).backend(model_id)
+        except ModelFault as broken:
+            fault = broken.fault
+            kind = ProviderTimeout if fault.is_timeout else ProviderFailed
+            raise kind(
+                provider_id=provider_id,
+                model_id=model_id,
+                fault=fault.kind.value,
+                status=fault.status,
+                hint="Start the engine, or correct base_url; `handshake doctor` asks every provider.",
+            ) from broken
 
     def render(self, ticket: RunTicket, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
         """Return the exact body that `answer` would send for a thread.

@@ -39,7 +39,7 @@ def uuid7(now_us: Microseconds, chance: int) -> str:
         RFC 9562 §5.7.
     """
     ms = now_us // 1000
-    return "%08x-%04x-7%03x-%04x-%012x" % (
+    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031  (a third faster than format, ten times a run)
         ms >> 16 & 0xFFFFFFFF,
         ms & 0xFFFF,
         chance >> 62 & 0xFFF,

@@ -38,7 +38,9 @@ def parse_moment(field: str, text: str, *, now_us: Microseconds) -> Microseconds
         since = moment - _EPOCH
     except (ValueError, TypeError, OverflowError):
         raise InvalidRequest(
-            field=field, reason="not_a_moment", hint="write 2026-01-31T08:00:00Z, or a span back from now: 90s, 15m, 2h, 7d"
+            field=field,
+            reason="not_a_moment",
+            hint="write 2026-01-31T08:00:00Z, or a span back from now: 90s, 15m, 2h, 7d",
         ) from None
     moment_us = (since.days * 86_400 + since.seconds) * US_PER_S + since.microseconds
     if moment_us < 0:

@@ -122,9 +122,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def facts(session: Session) -> Facts:
     """Return what the state of `session` depends on."""
-    return Facts(
-        session.ending, session.running, session.waiting, session.blockers, session.paused, session.dispatched
-    )
+    return Facts(session.ending, session.running, session.waiting, session.blockers, session.paused, session.dispatched)
 
 
 def derive(given: Facts) -> SessionState:

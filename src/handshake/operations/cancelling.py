@@ -43,11 +43,17 @@ def cancel_run(tx: Tx, queue: RunQueue, job: Job, *, reason: str, by: str, actor
     changed = tx.run(
         "job_move",
         {
-            "job_id": job.job_id, "before": job.state, "after": move(job.job_id, job.state, JobState.CANCELLED),
-            "reason": reason, "not_before_us": 0, "wait_reason": None, "holds_slot": job.holds_slot,
-            "ended_at_us": tx.now_us, "error_code": None,
+            "job_id": job.job_id,
+            "before": job.state,
+            "after": move(job.job_id, job.state, JobState.CANCELLED),
+            "reason": reason,
+            "not_before_us": 0,
+            "wait_reason": None,
+            "holds_slot": job.holds_slot,
+            "ended_at_us": tx.now_us,
+            "error_code": None,
         },
-    )  # fmt: skip
+    )
     require_one(changed, job.session_id)
     context = Context(
         actor=actor,
@@ -58,9 +64,7 @@ def cancel_run(tx: Tx, queue: RunQueue, job: Job, *, reason: str, by: str, actor
         trace_id=job.trace_id,
         wp_id=job.wp_id,
     )
-    tx.append(
-        SchedulerCancelled(cancelled_by=by, job_id=job.job_id, reason=reason, session_id=job.session_id), context
-    )
+    tx.append(SchedulerCancelled(cancelled_by=by, job_id=job.job_id, reason=reason, session_id=job.session_id), context)
     free = _leave(tx, job, context)
     if was_running:
         queue.vacate(job.session_id, job.lane)
@@ -94,10 +98,17 @@ def _leave(tx: Tx, job: Job, context: Context) -> bool:
     changed = tx.run(
         "session_move",
         {
-            "session_id": job.session_id, "before": state, "ending": ending, "running": running, "waiting": waiting,
-            "blockers": blockers, "paused": paused, "state": after, "now_us": tx.now_us,
+            "session_id": job.session_id,
+            "before": state,
+            "ending": ending,
+            "running": running,
+            "waiting": waiting,
+            "blockers": blockers,
+            "paused": paused,
+            "state": after,
+            "now_us": tx.now_us,
         },
-    )  # fmt: skip
+    )
     require_one(changed, job.session_id)
     tx.append(
         SessionStateChange(

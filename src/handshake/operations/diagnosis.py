@@ -44,11 +44,12 @@ class Ground(msgspec.Struct, frozen=True):
     end: End
 
 
-def gap(seq: int, found: int | None, end: End) -> Break:
-    """Return the break where event `found`, or none, comes after event `seq`."""
-    if found is None:
-        return Break(Damage.TRUNCATED, seq + 1, end.size, "rows")
-    return Break(Damage.MISSING, seq + 1, found - 1, "rows")
+def gap(ground: Ground, seq: int) -> Break:
+    """Return the break after event `seq`, which the next one does not follow."""
+    rows = _page(ground.read, seq, ground.end.size, limit=1)
+    if not rows:
+        return Break(Damage.TRUNCATED, seq + 1, ground.end.size, "rows")
+    return Break(Damage.MISSING, seq + 1, rows[0][0] - 1, "rows")
 
 
 def of_body(ground: Ground, seq: int, digest: bytes) -> Break:
@@ -133,8 +134,8 @@ def _bodies(read: Read, after: int, through: int) -> Iterator[tuple[int, bytes]]
         after = rows[-1][0] if rows else through
 
 
-def _page(read: Read, after: int, through: int) -> list[Any]:
-    bounds = {"after": after, "through": through, "limit": LOG_PAGE_EVENTS}
+def _page(read: Read, after: int, through: int, *, limit: int = LOG_PAGE_EVENTS) -> list[Any]:
+    bounds = {"after": after, "through": through, "limit": limit}
     return read(lambda reader: reader.rows("event_stretch", bounds))
 
 

@@ -139,13 +139,20 @@ def finish(tx: Tx, queue: RunQueue, ticket: RunTicket, answer: Answer, *, epoch:
     changed = tx.run(
         "job_answered",
         {
-            "job_id": ticket.job_id, "state": move(ticket.job_id, JobState.RUNNING, state), "now_us": tx.now_us,
-            "reason": "content_filter" if filtered else None, "error_code": None, "prompt_hash": answer.prompt_hash,
-            "answer_message_id": answer.message_id, "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens, "total_tokens": usage.total_tokens,
-            "attempt": ticket.attempt, "epoch": epoch,
+            "job_id": ticket.job_id,
+            "state": move(ticket.job_id, JobState.RUNNING, state),
+            "now_us": tx.now_us,
+            "reason": "content_filter" if filtered else None,
+            "error_code": None,
+            "prompt_hash": answer.prompt_hash,
+            "answer_message_id": answer.message_id,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.total_tokens,
+            "attempt": ticket.attempt,
+            "epoch": epoch,
         },
-    )  # fmt: skip
+    )
     require_one(changed, ticket.session_id)
     _settle_session(
         tx, ticket, after, next_seq=next_seq + 1, size=answer.content.size_bytes, tokens=usage.total_tokens or 0
@@ -189,13 +196,20 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
     changed = tx.run(
         "job_answered",
         {
-            "job_id": ticket.job_id, "state": move(ticket.job_id, JobState.RUNNING, JobState.FAILED),
-            "now_us": tx.now_us, "reason": failure.fault.kind if failure.fault else "refused",
-            "error_code": failure.error.code, "prompt_hash": failure.prompt_hash, "answer_message_id": None,
-            "prompt_tokens": None, "completion_tokens": None, "total_tokens": None,
-            "attempt": ticket.attempt, "epoch": epoch,
+            "job_id": ticket.job_id,
+            "state": move(ticket.job_id, JobState.RUNNING, JobState.FAILED),
+            "now_us": tx.now_us,
+            "reason": failure.fault.kind if failure.fault else "refused",
+            "error_code": failure.error.code,
+            "prompt_hash": failure.prompt_hash,
+            "answer_message_id": None,
+            "prompt_tokens": None,
+            "completion_tokens": None,
+            "total_tokens": None,
+            "attempt": ticket.attempt,
+            "epoch": epoch,
         },
-    )  # fmt: skip
+    )
     require_one(changed, ticket.session_id)
     _settle_session(tx, ticket, after, next_seq=next_seq, size=0, tokens=0, last_error=failure.error.code)
     queue.free_connection(row.key)
@@ -239,9 +253,7 @@ def _counts(row: _Attempt, ticket: RunTicket, epoch: int) -> bool:
     return row.state == JobState.RUNNING and row.attempt == ticket.attempt and row.runtime_epoch == epoch
 
 
-def _discard(
-    tx: Tx, queue: RunQueue, ticket: RunTicket, row: _Attempt, content: Content | None, kind: str
-) -> Ended:
+def _discard(tx: Tx, queue: RunQueue, ticket: RunTicket, row: _Attempt, content: Content | None, kind: str) -> Ended:
     _keep(tx, ticket, kind, content)
     if tx.run("job_release", {"job_id": ticket.job_id, "attempt": ticket.attempt}):
         queue.free_connection(row.key)
@@ -305,12 +317,17 @@ def _requeue(
     changed = tx.run(
         "job_move",
         {
-            "job_id": ticket.job_id, "before": JobState.RUNNING,
-            "after": move(ticket.job_id, JobState.RUNNING, JobState.QUEUED), "reason": None,
-            "not_before_us": not_before_us, "wait_reason": "backoff" if not_before_us else None, "holds_slot": 0,
-            "ended_at_us": None, "error_code": None,
+            "job_id": ticket.job_id,
+            "before": JobState.RUNNING,
+            "after": move(ticket.job_id, JobState.RUNNING, JobState.QUEUED),
+            "reason": None,
+            "not_before_us": not_before_us,
+            "wait_reason": "backoff" if not_before_us else None,
+            "holds_slot": 0,
+            "ended_at_us": None,
+            "error_code": None,
         },
-    )  # fmt: skip
+    )
     require_one(changed, ticket.session_id)
     _settle_session(tx, ticket, after, next_seq=next_seq, size=0, tokens=0)
 
@@ -319,9 +336,21 @@ def _requeue_in_index(queue: RunQueue, ticket: RunTicket, row: _Attempt, *, not_
     queue.free_connection(row.key)
     queue.add(
         QueuedRun(
-            ticket.job_id, ticket.session_id, row.enqueue_seq, row.turn_seq, Lane(row.lane), row.priority, row.key,
-            row.fairness_key, ticket.attempt, row.created_at_us, not_before_us, row.trace_id, row.wp_id, row.mt_id,
-        )  # fmt: skip
+            ticket.job_id,
+            ticket.session_id,
+            row.enqueue_seq,
+            row.turn_seq,
+            Lane(row.lane),
+            row.priority,
+            row.key,
+            row.fairness_key,
+            ticket.attempt,
+            row.created_at_us,
+            not_before_us,
+            row.trace_id,
+            row.wp_id,
+            row.mt_id,
+        )
     )
     queue.vacate(ticket.session_id, Lane(row.lane))
 

@@ -96,9 +96,7 @@ def _leaves(reader: Reader, part: range) -> Iterator[bytes]:
     """Yield the leaf hashes of a stretch of leaves (from 0)."""
     after = part.start
     while after < part.stop:
-        rows: list[Any] = reader.rows(
-            "event_hashes", {"after": after, "through": part.stop, "limit": LOG_PAGE_EVENTS}
-        )
+        rows: list[Any] = reader.rows("event_hashes", {"after": after, "through": part.stop, "limit": LOG_PAGE_EVENTS})
         for seq, digest in rows:
             after += 1
             if seq != after:

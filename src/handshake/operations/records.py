@@ -65,9 +65,23 @@ def job(reader: Reader, job_id: JobId) -> Job:
 def queued_run(row: Row) -> QueuedRun:
     """Return a row of `job_queue` as the order sees it."""
     (
-        job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, group,
-        fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id,
-    ) = row  # fmt: skip
+        job_id,
+        session_id,
+        enqueue_seq,
+        turn_seq,
+        lane,
+        priority,
+        provider_id,
+        model_id,
+        group,
+        fairness_key,
+        attempt,
+        created_at_us,
+        not_before_us,
+        trace_id,
+        wp_id,
+        mt_id,
+    ) = row
     return msgspec.convert(
         {
             "job_id": job_id,

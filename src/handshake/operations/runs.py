@@ -186,9 +186,7 @@ def _require_acceptable(queue: RunQueue, turn: Turn, owner: _Owner) -> None:
         raise RateLimited(session_id=turn.session_id, reason="queue_full")
 
 
-def _insert_job(
-    tx: Tx, turn: Turn, owner: _Owner, lane: Lane, group: str | None, max_output_tokens: int | None
-) -> int:
+def _insert_job(tx: Tx, turn: Turn, owner: _Owner, lane: Lane, group: str | None, max_output_tokens: int | None) -> int:
     """Insert the job's row and count its message and turn in the session; return its place in the order."""
     inserted = tx.row(
         "job_insert",
@@ -229,8 +227,10 @@ def _insert_job(
         },
     )
     require_one(counted, turn.session_id)
-    assert inserted is not None and isinstance(inserted[0], int), "an insert that returns, returns its row's number"
-    return inserted[0]
+    assert inserted is not None, "an insert that returns, returns"
+    enqueue_seq = inserted[0]
+    assert isinstance(enqueue_seq, int), "the column is a STRICT INTEGER"
+    return enqueue_seq
 
 
 def append_message(
@@ -300,9 +300,7 @@ def start(tx: Tx, run: QueuedRun, *, epoch: int) -> int:
     attempt = run.attempt + 1
     now_us = tx.now_us
     started = tx.run("job_started", {"job_id": run.job_id, "attempt": attempt, "now_us": now_us, "epoch": epoch})
-    active = tx.run(
-        "session_started", {"session_id": run.session_id, "state": SessionState.ACTIVE, "now_us": now_us}
-    )
+    active = tx.run("session_started", {"session_id": run.session_id, "state": SessionState.ACTIVE, "now_us": now_us})
     if started != 1 or active != 1:
         raise IntegrityBroken(subject="queue", job_id=run.job_id, reason="index_differs")
     waited_us = max(0, now_us - max(run.created_at_us, run.not_before_us))

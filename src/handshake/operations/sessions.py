@@ -172,9 +172,7 @@ def cancel(tx: Tx, queue: RunQueue, session_id: SessionId, *, reason: str, by: s
     job_ids = [str(row[0]) for row in tx.rows("job_open_of_session", {"session_id": session_id})]
     results = [cancel_run(tx, queue, records.job(tx, JobId(job_id)), reason=reason, by=by) for job_id in job_ids]
     tickets = tuple(result.ticket for result in results if result.ticket is not None)
-    ended = _end(
-        tx, queue, records.session(tx, session_id), Ending.CANCELLED, reason=reason, actor=actor
-    )
+    ended = _end(tx, queue, records.session(tx, session_id), Ending.CANCELLED, reason=reason, actor=actor)
     return Cancelled(ended, tuple(job_ids), tickets)
 
 
@@ -190,9 +188,7 @@ def about(session: Session, actor: Actor) -> Context:
 
 
 def _facts(session: Session) -> Facts:
-    return Facts(
-        session.ending, session.running, session.waiting, session.blockers, session.paused, session.dispatched
-    )
+    return Facts(session.ending, session.running, session.waiting, session.blockers, session.paused, session.dispatched)
 
 
 def _move(tx: Tx, before: Session, after: Session, *, reason: str, actor: Actor) -> Session:
@@ -214,9 +210,7 @@ def _move(tx: Tx, before: Session, after: Session, *, reason: str, actor: Actor)
     )
     require_one(changed, before.session_id)
     tx.append(
-        SessionStateChange(
-            from_state=before.state, reason=reason, session_id=before.session_id, to_state=after.state
-        ),
+        SessionStateChange(from_state=before.state, reason=reason, session_id=before.session_id, to_state=after.state),
         about(before, actor),
     )
     return after

@@ -265,9 +265,7 @@ def _text_of(reader: Reader, artifact_id: str, inline: object) -> str:
 
 def _error_of(ticket: RunTicket, fault: Fault) -> HandshakeError:
     kind = ProviderTimeout if fault.is_timeout else ProviderFailed
-    return kind(
-        job_id=ticket.job_id, provider_id=ticket.provider_id, fault=fault.kind.value, status=fault.status
-    )
+    return kind(job_id=ticket.job_id, provider_id=ticket.provider_id, fault=fault.kind.value, status=fault.status)
 
 
 def _plausible(usage: TokenUsage | None) -> TokenUsage | None:

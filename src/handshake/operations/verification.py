@@ -28,6 +28,7 @@ from handshake.operations.verdict import Break, Damage, Progress, Read, Verdict
 from handshake.ports.store import Reader
 
 _TELLER = "meta.checkpoint_signed"
+_BEFORE_ALL = -(2**63)
 
 
 def verify(
@@ -51,6 +52,7 @@ def verify(
 
     Raises:
         InvalidRequest, TooLarge: the anchor is no checkpoint, or one of another log.
+        IntegrityBroken: the file is no sound database.
         StoreFailed: the store cannot be read.
     """
     exported = None if anchor is None else _parsed(anchor, key)
@@ -97,7 +99,7 @@ class _Walk:
         self._frontier = self._signed_frontier = Frontier()
         self._expected: tuple[_Teller, int] | None = None
         self._moment = (-1, "")
-        self._next = self._checkpoint_after(-1)
+        self._next = self._checkpoint_after(_BEFORE_ALL)
 
     def unsigned_anchor(self, anchor: bytes) -> Break | None:
         """Return the break that an exported checkpoint shows by its signature alone."""
@@ -133,13 +135,13 @@ class _Walk:
             self._prev = digest.hex()
         self._frontier = extend(self._frontier, digests)
         if self.seq < through:
-            return diagnosis.gap(self.seq, None, self._end)
+            return diagnosis.gap(self._ground(), self.seq)
         return None
 
     def _event(self, row: Any, digest: bytes) -> Break | None:
         seq, name, session_id, job_id, at_us, stored, body = row
         if seq != self.seq + 1:
-            return diagnosis.gap(self.seq, seq, self._end)
+            return diagnosis.gap(self._ground(), self.seq)
         if digest != stored:
             return diagnosis.of_body(self._ground(), seq, digest)
         try:
@@ -258,11 +260,12 @@ def _end(reader: Reader) -> tuple[End, int, int]:
         frontier = Frontier.from_bytes(packed)
     except IntegrityBroken:
         frontier = None
-    return End(size, last_hash, frontier), last[0] if last else 0, checkpoint[0] if checkpoint else -1
+    return End(size, last_hash, frontier), last[0] if last else 0, checkpoint[0] if checkpoint else _BEFORE_ALL
 
 
 def _forged(tree_size: int, what: str) -> Break:
-    return Break(Damage.CHECKPOINT_FORGED, tree_size + 1, tree_size + 1, what)
+    seq = max(0, tree_size + 1)
+    return Break(Damage.CHECKPOINT_FORGED, seq, seq, what)
 
 
 def _parsed(anchor: bytes, key: VerifierKey) -> Checkpoint:

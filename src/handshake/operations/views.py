@@ -170,9 +170,18 @@ def queue(
         why = reason(facts, usage=usage, limits=limits, dispatching=dispatching, now_us=now_us)
         items.append(
             QueueItem(
-                run.enqueue_seq, run.job_id, run.session_id, run.lane, run.priority, run.key.provider_id,
-                run.key.model_id, run.attempt, max(0, now_us - run.created_at_us), why, SENTENCES[why],
-            )  # fmt: skip
+                run.enqueue_seq,
+                run.job_id,
+                run.session_id,
+                run.lane,
+                run.priority,
+                run.key.provider_id,
+                run.key.model_id,
+                run.attempt,
+                max(0, now_us - run.created_at_us),
+                why,
+                SENTENCES[why],
+            )
         )
     count = reader.row("job_queued_count")
     return QueueView(int(count[0] or 0) if count else 0, usage.total, items)

@@ -92,9 +92,12 @@ class Dispatcher:
             attempt = runs.start(tx, run, epoch=self.epoch)
             self._fresh.append(
                 RunTicket(
-                    run.job_id, run.session_id, attempt, ProviderId(run.key.provider_id),
+                    run.job_id,
+                    run.session_id,
+                    attempt,
+                    ProviderId(run.key.provider_id),
                     ModelId(run.key.model_id),
-                )  # fmt: skip
+                )
             )
         if self._fresh:
             self._check_total(tx)
@@ -230,8 +233,7 @@ def _passes(tx: Tx) -> Passes:
         lanes={Lane(str(lane)): _number(value) for lane, value in tx.rows("pass_lanes")},
         trees={(Lane(str(lane)), str(tree)): _number(value) for lane, tree, value in tx.rows("pass_trees")},
         virtual={
-            (Lane(str(lane)), _number(priority)): _number(value)
-            for lane, priority, value in tx.rows("pass_virtual")
+            (Lane(str(lane)), _number(priority)): _number(value) for lane, priority, value in tx.rows("pass_virtual")
         },
     )
 

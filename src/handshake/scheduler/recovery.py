@@ -63,10 +63,17 @@ def _requeue(tx: Tx, row: tuple[Any, ...]) -> None:
         changed = tx.run(
             "session_move",
             {
-                "session_id": session_id, "before": before, "ending": ending, "running": given.running,
-                "waiting": given.waiting, "blockers": blockers, "paused": paused, "state": after, "now_us": tx.now_us,
+                "session_id": session_id,
+                "before": before,
+                "ending": ending,
+                "running": given.running,
+                "waiting": given.waiting,
+                "blockers": blockers,
+                "paused": paused,
+                "state": after,
+                "now_us": tx.now_us,
             },
-        )  # fmt: skip
+        )
         require_one(changed, session_id)
         tx.append(
             WorkflowRecovery(
@@ -80,20 +87,23 @@ def _requeue(tx: Tx, row: tuple[Any, ...]) -> None:
             ),
             context,
         )
-        tx.append(
-            SessionStateChange(from_state=before, reason=reason, session_id=session_id, to_state=after), context
-        )
+        tx.append(SessionStateChange(from_state=before, reason=reason, session_id=session_id, to_state=after), context)
         before = after
 
 
-def _move_job(
-    tx: Tx, job_id: str, session_id: str, before: JobState, after: JobState, reason: str
-) -> None:
+def _move_job(tx: Tx, job_id: str, session_id: str, before: JobState, after: JobState, reason: str) -> None:
     changed = tx.run(
         "job_move",
         {
-            "job_id": job_id, "before": before, "after": move(JobId(job_id), before, after), "reason": reason,
-            "not_before_us": 0, "wait_reason": None, "holds_slot": 0, "ended_at_us": None, "error_code": None,
+            "job_id": job_id,
+            "before": before,
+            "after": move(JobId(job_id), before, after),
+            "reason": reason,
+            "not_before_us": 0,
+            "wait_reason": None,
+            "holds_slot": 0,
+            "ended_at_us": None,
+            "error_code": None,
         },
-    )  # fmt: skip
+    )
     require_one(changed, session_id)

@@ -110,9 +110,7 @@ class EventLog:
         told = CheckpointSigned(key_id=self._key.key_id.hex(), root_hash=root.hex(), tree_size=state.size)
         kept, self.state = self.state, state
         try:
-            after = self.extend(
-                db, [seal(told, Context(), event_id=self._new_id(), timestamp=timestamp)], at_us
-            )
+            after = self.extend(db, [seal(told, Context(), event_id=self._new_id(), timestamp=timestamp)], at_us)
         finally:
             self.state = kept
         return after, state.size

@@ -147,7 +147,7 @@ def specified() -> list[Specified]:
 KINDS = sorted(registry().values(), key=lambda kind: kind.name)
 
 
-@pytest.mark.parametrize(("name", "fr_id", "fields"), specified(), ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("name", "fr_id", "fields"), specified())
 def test_every_specified_type_stands_with_its_id_and_fields(name: str, fr_id: str | None, fields: set[str]) -> None:
     kind = registry()[name]
     assert kind.fr_id == fr_id

@@ -12,7 +12,8 @@ from handshake.workspace import open_workspace
 
 async def _open(folder: Path, why: str) -> int:
     (folder / ".handshake" / "config.toml").write_text(
-        f'[providers.lab]\ndialects = ["openai_chat"]\nbase_url = "http://10.0.0.7:8000/v1"\nrun_by_operator = "{why}"\n'
+        '[providers.lab]\ndialects = ["openai_chat"]\nbase_url = "http://10.0.0.7:8000/v1"\n'
+        f'run_by_operator = "{why}"\n'
     )
     async with open_workspace(folder):
         pass

@@ -39,23 +39,6 @@ WHERE session_id = :session_id AND seq < coalesce(:before, 9223372036854775807)
   AND (:type IS NULL OR type = :type) AND at_us >= :since_us
 ORDER BY seq DESC LIMIT :limit;
 
--- name: event_stretch
-SELECT seq, type, session_id, job_id, at_us, hash, body FROM event
-WHERE seq > :after AND seq <= :through ORDER BY seq LIMIT :limit;
-
--- name: event_hashes
-SELECT seq, hash FROM event WHERE seq > :after AND seq <= :through ORDER BY seq LIMIT :limit;
-
--- name: event_of_hash
-SELECT seq FROM event WHERE hash = :hash ORDER BY seq LIMIT 1;
-
--- name: event_last
-SELECT seq FROM event ORDER BY seq DESC LIMIT 1;
-
--- name: event_without_session
-SELECT seq FROM event AS e
-WHERE type = :type AND NOT EXISTS (SELECT 1 FROM session AS s WHERE s.session_id = e.session_id) ORDER BY seq LIMIT 1;
-
 -- name: checkpoint_insert
 INSERT INTO checkpoint (tree_size, root_hash, signed_at_us, note) VALUES (:tree_size, :root_hash, :signed_at_us, :note);
 

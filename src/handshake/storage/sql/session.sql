@@ -35,9 +35,6 @@ ORDER BY session_id LIMIT :limit;
 -- name: session_open_count
 SELECT count(*) FROM session WHERE ending = 'open';
 
--- name: session_ids
-SELECT session_id FROM session WHERE session_id > :after ORDER BY session_id LIMIT :limit;
-
 -- name: session_by_state_count
 SELECT state, count(*) FROM session GROUP BY state ORDER BY state;
 
@@ -86,10 +83,6 @@ INSERT INTO message (
 SELECT
   session_id, seq, message_id, turn_id, turn_seq, job_id, role, content_hash, content_artifact_id, content_bytes,
   timestamp_us, token_count, redacted, source_kind, trusted
-FROM message WHERE session_id = :session_id AND seq > :after ORDER BY seq LIMIT :limit;
-
--- name: message_evidence
-SELECT seq, message_id, role, content_hash, content_artifact_id, token_count, source_kind, trusted
 FROM message WHERE session_id = :session_id AND seq > :after ORDER BY seq LIMIT :limit;
 
 -- name: message_thread

@@ -1,0 +1,205 @@
+"""Doctor: looks at what a workspace needs, and says for each finding what to do next."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from handshake.cli import place
+from handshake.cli.border import EXIT_FAILED
+from handshake.cli.command import Invocation, verb
+from handshake.cli.rendering import one_line, print_object
+from handshake.kernel.errors import HandshakeError, NotFound
+from handshake.kernel.settings import MIN_FREE_BYTES
+
+if TYPE_CHECKING:
+    from handshake.bootstrap import WorkspaceFolder
+    from handshake.kernel.settings import ProviderSettings, Settings
+
+REACH_LIMIT_S = 2
+"""How long one provider may take to answer, in seconds."""
+_ANY_MODEL = "any"
+"""Stands for a model where only the endpoint matters."""
+_OF_OTHERS = 0o077
+_MIB = 1024 * 1024
+
+
+class Verdict(StrEnum):
+    """How a finding is."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; `next_step` says what to do about it."""
+
+    subject: str
+    verdict: Verdict
+    detail: str
+    next_step: str | None = None
+
+
+@verb(None, "doctor", example="handshake doctor")
+def doctor(invocation: Invocation) -> int:
+    """Look at engine, workspace, configuration and providers, and say what to do next.
+
+    Providers on this machine, and those declared to be yours, are asked whether they answer; clouds are not. The exit
+    code is 1 if anything fails.
+    """
+    findings = list(_look(invocation))
+    healthy = all(one.verdict is not Verdict.FAIL for one in findings)
+    if invocation.as_json:
+        print_object({"healthy": healthy, "findings": [one._asdict() for one in findings]})
+        return 0 if healthy else EXIT_FAILED
+    width = max(len(one.subject) for one in findings)
+    for one in findings:
+        click.echo(f"{one.verdict.value:<4}  {one.subject:<{width}}  {one_line(one.detail)}")
+        if one.next_step:
+            click.echo(f"{'':<4}  {'':<{width}}  next: {one_line(one.next_step)}")
+    return 0 if healthy else EXIT_FAILED
+
+
+def _look(invocation: Invocation) -> Iterator[Finding]:
+    from handshake.bootstrap import configure, engine_version
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("engine", Verdict.OK, f"Python {python}, SQLite {engine_version()}")
+    root: Path | None = None
+    try:
+        found = place.find(invocation)
+    except HandshakeError as missing:
+        verdict = Verdict.WARN if isinstance(missing, NotFound) else Verdict.FAIL
+        yield Finding("workspace", verdict, str(missing), missing.hint)
+    else:
+        root = found.root
+        yield from _workspace(found)
+    try:
+        settings = configure(root).settings
+    except HandshakeError as wrong:
+        yield _failed("configuration", wrong)
+        return
+    yield _configuration(settings)
+    for name, entry in sorted(settings.providers.items()):
+        yield asyncio.run(_provider(settings, name, entry))
+
+
+def _workspace(found: WorkspaceFolder) -> Iterator[Finding]:
+    from handshake.bootstrap import verifier_key
+
+    yield Finding("workspace", Verdict.OK, str(found.root))
+    yield _permissions(found)
+    yield _free_space(found)
+    yield _holder(found)
+    yield _try("store", lambda: _store(found))
+    yield _try("log key", lambda: verifier_key(found).text())
+
+
+def _permissions(found: WorkspaceFolder) -> Finding:
+    open_to_others = []
+    for path in (found.folder, *found.folder.iterdir(), *found.keys.iterdir()):
+        mode = path.lstat().st_mode
+        is_public = path.suffix == ".pub" or (not stat.S_ISDIR(mode) and path.parent == found.folder)
+        if mode & _OF_OTHERS and not is_public:
+            open_to_others.append(path.relative_to(found.root).as_posix())
+    if open_to_others:
+        return Finding(
+            "permissions",
+            Verdict.FAIL,
+            f"others may enter: {', '.join(sorted(open_to_others))}",
+            f"chmod -R go-rwx {found.folder}",
+        )
+    return Finding("permissions", Verdict.OK, "only you may enter")
+
+
+def _free_space(found: WorkspaceFolder) -> Finding:
+    free = shutil.disk_usage(found.folder).free
+    detail = f"{free // _MIB} MiB free"
+    if free < MIN_FREE_BYTES:
+        return Finding(
+            "disk", Verdict.FAIL, detail, f"free some: below {MIN_FREE_BYTES // _MIB} MiB nothing is accepted"
+        )
+    if free < 10 * MIN_FREE_BYTES:
+        return Finding("disk", Verdict.WARN, detail, f"below {MIN_FREE_BYTES // _MIB} MiB nothing new is accepted")
+    return Finding("disk", Verdict.OK, detail)
+
+
+def _holder(found: WorkspaceFolder) -> Finding:
+    from handshake.bootstrap import holder_of
+
+    holder = holder_of(found)
+    if holder is None:
+        return Finding("lock", Verdict.OK, "nobody holds the workspace")
+    return Finding("lock", Verdict.OK, f"held by process {holder.pid} ({holder.program}) since {holder.started_at}")
+
+
+def _store(found: WorkspaceFolder) -> str:
+    from handshake.bootstrap import read_only
+    from handshake.operations import views
+
+    store = read_only(found)
+    try:
+        whole = store.read_now(views.workspace)
+    finally:
+        store.shut()
+    return f"{whole.events} events, {sum(whole.sessions.values())} sessions, {sum(whole.jobs.values())} runs"
+
+
+def _configuration(settings: Settings) -> Finding:
+    detail = f"{len(settings.providers)} providers, {len(settings.aliases)} aliases"
+    if settings.providers:
+        return Finding("configuration", Verdict.OK, detail)
+    return Finding("configuration", Verdict.WARN, detail, "name a provider in .handshake/config.toml: three lines do")
+
+
+async def _provider(settings: Settings, name: str, entry: ProviderSettings) -> Finding:
+    """Return where a provider is and whether it answers, through the same door as every call."""
+    import msgspec
+
+    from handshake.bootstrap import closed_door
+    from handshake.kernel.ids import ModelId, ProviderId
+    from handshake.kernel.job import Backend
+
+    subject = f"provider {name}"
+    model = next(iter(entry.models), _ANY_MODEL)
+    try:
+        door = closed_door(msgspec.structs.replace(settings, providers={name: entry}))
+        try:
+            async with asyncio.timeout(REACH_LIMIT_S):
+                backend = await door.backend(ProviderId(name), ModelId(model))
+        finally:
+            await door.close()
+    except TimeoutError:
+        return Finding(
+            subject, Verdict.FAIL, f"no answer in {REACH_LIMIT_S} s from {entry.base_url}", "start the engine"
+        )
+    except HandshakeError as wrong:
+        return _failed(subject, wrong)
+    if backend is Backend.CLOUD:
+        return Finding(
+            subject,
+            Verdict.WARN,
+            f"cloud, not contacted: {entry.base_url}",
+            "calls to a cloud need a person's consent and are refused without; use a local provider",
+        )
+    return Finding(subject, Verdict.OK, f"local and answering: {entry.base_url}")
+
+
+def _try(subject: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject, Verdict.OK, look())
+    except HandshakeError as wrong:
+        return _failed(subject, wrong)
+
+
+def _failed(subject: str, wrong: HandshakeError) -> Finding:
+    return Finding(subject, Verdict.FAIL, str(wrong), wrong.hint)

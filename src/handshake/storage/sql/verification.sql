@@ -1,0 +1,35 @@
+-- What verifications and proofs read, a page at a time.
+
+-- name: event_stretch
+SELECT seq, type, session_id, job_id, at_us, hash, body FROM event
+WHERE seq > :after AND seq <= :through ORDER BY seq LIMIT :limit;
+
+-- name: event_hashes
+SELECT seq, hash FROM event WHERE seq > :after AND seq <= :through ORDER BY seq LIMIT :limit;
+
+-- name: event_of_hash
+SELECT seq FROM event WHERE hash = :hash ORDER BY seq LIMIT 1;
+
+-- name: event_last
+SELECT seq FROM event ORDER BY seq DESC LIMIT 1;
+
+-- name: event_without_session
+SELECT seq FROM event AS e
+WHERE type = :type AND NOT EXISTS (SELECT 1 FROM session AS s WHERE s.session_id = e.session_id) ORDER BY seq LIMIT 1;
+
+-- name: session_ids
+SELECT session_id FROM session WHERE session_id > :after ORDER BY session_id LIMIT :limit;
+
+-- name: message_evidence
+SELECT seq, message_id, role, content_hash, content_artifact_id, token_count, source_kind, trusted
+FROM message WHERE session_id = :session_id AND seq > :after ORDER BY seq LIMIT :limit;
+
+-- name: artifact_ids
+SELECT sha256 FROM artifact WHERE sha256 > :after ORDER BY sha256 LIMIT :limit;
+
+-- name: artifact_missing
+SELECT content_artifact_id AS needed FROM message
+WHERE NOT EXISTS (SELECT 1 FROM artifact WHERE sha256 = content_artifact_id)
+UNION ALL
+SELECT artifact_id FROM job_artifact WHERE NOT EXISTS (SELECT 1 FROM artifact WHERE sha256 = artifact_id)
+ORDER BY needed LIMIT 1;

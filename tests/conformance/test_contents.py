@@ -1,0 +1,91 @@
+"""Deep verification: events against their schemas, messages against their events, artifacts against their hashes."""
+
+from __future__ import annotations
+
+import apsw
+import pytest
+
+from handshake.bootstrap import read_only
+from handshake.operations.verdict import Damage
+from tests.requirement import requirement
+from tests.written_log import Log
+
+pytestmark = requirement("recorder.log.verifies")
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now"), [(b'"actor":"', b'"actor":"x'), (b"{", b"{ "), (b'"payload":{', b'"payload":{"extra":1,')]
+)
+def test_event_that_nothing_seals(log: Log, was: bytes, is_now: bytes) -> None:
+    """In the unsigned tail, with all hashes made to fit, only the schema shows it."""
+    seq = log.size - 1
+    log.run("UPDATE event SET body = ? WHERE seq = ?", log.body(seq).replace(was, is_now, 1), seq)
+    log.rechain(seq)
+    assert log.verdict().sound
+    assert log.broken(deep=True) == (Damage.ALTERED, seq, seq)
+
+
+@requirement("recorder.atomic")
+@pytest.mark.parametrize(
+    ("change", "seq_known"),
+    [
+        ("UPDATE message SET role = 'SYSTEM' WHERE message_id = ?", True),
+        ("UPDATE message SET trusted = 1 - trusted WHERE message_id = ?", True),
+        ("UPDATE message SET content_hash = upper(content_hash) WHERE message_id = ?", True),
+        ("DELETE FROM message WHERE message_id = ?", True),
+        ("DELETE FROM session WHERE session_id = (SELECT session_id FROM message WHERE message_id = ?)", False),
+    ],
+)
+def test_message_that_is_not_as_its_event_tells(log: Log, change: str, seq_known: bool) -> None:
+    message_id = str(log.value("SELECT message_id FROM message WHERE seq = 3"))
+    seq = int(log.value("SELECT seq FROM event WHERE instr(body, ?)", message_id.encode()))
+    log.run(change, message_id)
+    assert log.verdict().sound
+    damage, found, _ = log.broken(deep=True)
+    assert damage is Damage.STATE_ALTERED
+    assert found == seq or not seq_known
+
+
+def test_message_that_no_event_tells(log: Log) -> None:
+    log.run(
+        "INSERT INTO message SELECT session_id, seq + 100, 'x', turn_id, turn_seq, job_id, role, content_hash,"
+        " content_artifact_id, content_bytes, timestamp_us, token_count, redacted, source_kind, trusted"
+        " FROM message WHERE seq = 1"
+    )
+    assert log.broken(deep=True) == (Damage.STATE_ALTERED, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE artifact SET data = x'00' WHERE sha256 = ?", "DELETE FROM artifact WHERE sha256 = ?"]
+)
+def test_artifact_in_the_store(log: Log, change: str) -> None:
+    artifact_id = str(log.value("SELECT sha256 FROM artifact WHERE data IS NOT NULL"))
+    log.run(change, artifact_id)
+    broken = log.verdict(deep=True).broken
+    assert broken is not None
+    assert (broken.damage, broken.artifact_id) == (Damage.ARTIFACT_BROKEN, artifact_id)
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_artifact_in_a_file(log: Log, gone: bool) -> None:
+    artifact_id = str(log.value("SELECT sha256 FROM artifact WHERE data IS NULL ORDER BY sha256"))
+    file = log.place.artifacts / artifact_id[:2] / artifact_id[2:]
+    kept = file.read_bytes()
+    file.unlink()
+    if not gone:
+        file.write_bytes(kept[:-1])
+    broken = log.verdict(deep=True).broken
+    assert broken is not None
+    assert (broken.damage, broken.artifact_id) == (Damage.ARTIFACT_BROKEN, artifact_id)
+
+
+def test_verification_changes_nothing(log: Log) -> None:
+    before = log.place.database.read_bytes()
+    assert log.verdict(deep=True).sound
+    assert log.place.database.read_bytes() == before
+    store = read_only(log.place)
+    try:
+        with pytest.raises(apsw.ReadOnlyError):
+            store._db.execute("DELETE FROM event")
+    finally:
+        store.shut()
