@@ -129,6 +129,7 @@ def init_workspace(root: Path) -> WorkspaceFolder:
         key = SigningKey.create(draft.keys, LOG_NAME + workspace_id, files=files, chance=chance)
         signing.publish(key, draft.keys, files=files)
         create(Place(draft.database, draft.artifacts), workspace_id, clock.now_us())
+        draft.database.chmod(0o600)  # what SQLite makes beside it has the same mode
 
     return workspace_folder.init(root, build, workspace_id)
 
@@ -310,9 +311,12 @@ async def close_runtime(runtime: Runtime, *, drain_us: Microseconds) -> None:
         await runtime.dispatcher.close(drain_us, before_cut=hand_back)
         await runtime.egress.close()
     finally:
-        await runtime.store.close()
-        if runtime.lock is not None:
-            runtime.lock.release()
+        runtime.feeds.close()
+        try:
+            await runtime.store.close()
+        finally:
+            if runtime.lock is not None:
+                runtime.lock.release()
 
 
 def http_models(settings: Settings, clock: Clock, secrets: Secrets) -> dict[ProviderId, Model]:

@@ -56,31 +56,37 @@ class Result(msgspec.Struct, frozen=True):
 class TurnHandle:
     """One turn of a session: iterate over it for pieces as they come, or await `result()`."""
 
-    def __init__(self, runtime: Runtime, accepted: Accepted, session_id: SessionId, listening: feed.Feed) -> None:
+    def __init__(
+        self, runtime: Runtime, accepted: Accepted, session_id: SessionId, listening: feed.Feed | None
+    ) -> None:
         self._runtime = runtime
-        self._feed = listening
+        self._first = listening
+        """What listens since before the run was accepted; whoever asks first gets it."""
         self.job_id = accepted.job_id
         self.turn_id = accepted.turn_id
         self.session_id = session_id
-        self._may_be_over = accepted.repeated
         self.repeated = accepted.repeated
         """Whether the idempotency key was known, so that this is an earlier turn."""
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
-        """Yield text, attempts and the end (`Over`)."""
+        """Yield text, attempts and the end (`Over`): all of it the first time, later what comes from then on.
+
+        Raises:
+            Draining: the workspace was closed before the turn was over.
+        """
+        listening = self._listen()
         try:
-            if self._may_be_over:
-                ended = self._ended()
-                if ended is not None:
-                    self._feed.push(Over(ended))
-            self._may_be_over = True
-            async for piece in self._feed:
+            async for piece in listening:
                 yield piece
         finally:
-            self._runtime.feeds.leave(self.job_id, self._feed)
+            self._runtime.feeds.leave(self.job_id, listening)
 
     async def result(self) -> Result:
-        """Wait for the end of the turn and return what came of it."""
+        """Wait for the end of the turn and return what came of it.
+
+        Raises:
+            Draining: the workspace was closed before the turn was over.
+        """
         async for _ in self:
             pass
         return await self._runtime.store.read(self._read)
@@ -89,9 +95,15 @@ class TurnHandle:
         """Cancel the turn's run."""
         return await cancel_job(self._runtime, self.job_id, reason=reason)
 
-    def _ended(self) -> JobState | None:
+    def _listen(self) -> feed.Feed:
+        first, self._first = self._first, None
+        if first is not None:
+            return first
+        listening = self._runtime.feeds.listen(self.job_id)
         state = self._runtime.store.read_now(lambda reader: records.job(reader, self.job_id).state)
-        return state if state in TERMINAL else None
+        if state in TERMINAL:
+            listening.push(Over(state))
+        return listening
 
     def _read(self, reader: Reader) -> Result:
         return result_of(reader, self.job_id)
@@ -108,13 +120,23 @@ class SessionHandle:
         self,
         text: str,
         *,
-        lane: Lane | None = None,
+        lane: str | None = None,
         priority: int = DEFAULT_PRIORITY,
         max_output_tokens: int | None = None,
         timeout_ms: int | None = None,
         idempotency_key: str | None = None,
+        content_hash: str | None = None,
     ) -> TurnHandle:
         """Queue a turn; it is durable when this returns, and runs when a slot is free.
+
+        Args:
+            text: what the user says.
+            lane: the run's lane; None for the session's.
+            priority: 0 goes first, `LOWEST_PRIORITY` last.
+            max_output_tokens: longest answer; None for the model's own.
+            timeout_ms: longest call; None for the configured one.
+            idempotency_key: with a key that the session knows, the earlier turn is returned and nothing is queued.
+            content_hash: SHA-256 of the text in UTF-8, in lower-case hex; another text than that is refused.
 
         Raises:
             InvalidRequest, TooLarge: the text or an option is not usable; nothing is stored.
@@ -124,6 +146,7 @@ class SessionHandle:
         """
         runtime = self._runtime
         data = encode_text(text)
+        run_lane = None if lane is None else naming.choice(Lane, "lane", lane)
         if not 0 <= priority <= LOWEST_PRIORITY:
             raise InvalidRequest(field="priority", reason="out_of_range", low=0, high=LOWEST_PRIORITY)
         if max_output_tokens is not None and not 1 <= max_output_tokens <= bounds.MAX_OUTPUT_TOKENS:
@@ -144,13 +167,14 @@ class SessionHandle:
             source_kind=SourceKind.OPERATOR,
             trusted=True,
             priority=priority,
-            lane=lane,
+            lane=run_lane,
             max_retries=DEFAULT_MAX_RETRIES,
             retry_backoff=Backoff.EXPONENTIAL,
             timeout_ms=wait_ms,
             max_output_tokens=max_output_tokens,
             idempotency_key=idempotency_key,
-            request_sha256=_request_hash(content.artifact_id, lane, priority, max_output_tokens, timeout_ms),
+            request_sha256=_request_hash(content.artifact_id, run_lane, priority, max_output_tokens, timeout_ms),
+            content_hash=content_hash,
         )
         listening = runtime.feeds.listen(turn.job_id)
         try:
@@ -160,8 +184,7 @@ class SessionHandle:
             raise
         if accepted.repeated:
             runtime.feeds.leave(turn.job_id, listening)
-            listening = runtime.feeds.listen(accepted.job_id)
-        return TurnHandle(runtime, accepted, self.session_id, listening)
+        return TurnHandle(runtime, accepted, self.session_id, None if accepted.repeated else listening)
 
     async def show(self) -> Session:
         """Return the session as it is now."""
@@ -194,10 +217,10 @@ class SessionHandle:
                 tx, runtime.queue, self.session_id, reason=reason, by="operator", actor=Actor.HUMAN
             )
         )
-        for ticket in ended.tickets:
-            runtime.dispatcher.cut(ticket)
+        for job_id, attempt in ended.open_attempts:
+            runtime.dispatcher.cut(job_id, attempt)
         for job_id in ended.job_ids:
-            runtime.feeds.push(JobId(job_id), Over(JobState.CANCELLED))
+            runtime.feeds.push(job_id, Over(JobState.CANCELLED))
         return ended
 
 
@@ -290,8 +313,9 @@ class Workspace:
         runtime = self.runtime
         limits = limits_of(runtime.settings)
         now_us = runtime.clock.now_us()
+        dispatching = runtime.dispatcher.is_dispatching
         return await runtime.store.read(
-            lambda reader: views.queue(reader, limits, dispatching=True, now_us=now_us, after=after, limit=limit)
+            lambda reader: views.queue(reader, limits, dispatching=dispatching, now_us=now_us, after=after, limit=limit)
         )
 
     async def status(self) -> WorkspaceView:
@@ -342,8 +366,8 @@ async def cancel_job(runtime: Runtime, job_id: JobId, *, reason: str) -> CancelR
     result = await runtime.store.write(
         lambda tx: cancelling.cancel_run(tx, runtime.queue, records.job(tx, job_id), reason=reason, by="operator")
     )
-    if result.ticket is not None:
-        runtime.dispatcher.cut(result.ticket)
+    if result.open_attempt is not None:
+        runtime.dispatcher.cut(job_id, result.open_attempt)
     runtime.feeds.push(job_id, Over(JobState.CANCELLED))
     return result
 

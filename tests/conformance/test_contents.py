@@ -25,7 +25,6 @@ def test_event_that_nothing_seals(log: Log, was: bytes, is_now: bytes) -> None:
     assert log.broken(deep=True) == (Damage.ALTERED, seq, seq)
 
 
-@requirement("recorder.atomic")
 @pytest.mark.parametrize(
     ("change", "seq_known"),
     [

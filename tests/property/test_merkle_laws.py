@@ -14,8 +14,10 @@ from handshake.kernel.merkle import (
     EMPTY_ROOT,
     MAX_PROOF_HASHES,
     Frontier,
+    consistency_path,
     consistency_proof,
     extend,
+    inclusion_path,
     inclusion_proof,
     leaf_hash,
     root_of,
@@ -196,3 +198,17 @@ def turns(index: int, size: int) -> list[bool]:
 def test_split_is_the_one_of_the_definition() -> None:
     assert [split(size) for size in (2, 3, 4, 5, 8, 9)] == [1, 2, 2, 4, 4, 8]
     assert all(split(later) >= split(earlier) for earlier, later in pairwise(range(2, 70)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_stretches_of_a_proof_are_all_leaves_but_the_proved_ones(size: int) -> None:
+    """Whoever reads the leaves in pages reads each one once."""
+    for place in range(size):
+        stretches = [leaf for part in inclusion_path(place, size) for leaf in part]
+        assert sorted([*stretches, place]) == list(range(size))
+        first = place + 1
+        parts = consistency_path(first, size)
+        read = sorted(leaf for part in parts for leaf in part)
+        assert read == list(range(size - len(read), size))
+        assert set(range(first, size)) <= set(read)
+        assert tuple(root_of(HASHES[part.start : part.stop]) for part in parts) == consistency_proof(first, HASHES[:size])

@@ -99,17 +99,17 @@ def answer(text: str) -> Sequence[Step]:
 
 
 class WatchedStore(SerialStore):
-    """Keeps a digest of the whole database after every commit, by the number of commits."""
+    """Keeps a digest of the whole database after every batch that was committed."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.states = [digest(self.opened.db)]
 
     def _commit_batch(self, works: Any) -> None:
+        before = self.commits
         super()._commit_batch(works)
-        if self.commits == len(self.states):
+        if self.commits != before:
             self.states.append(digest(self.opened.db))
-        assert self.commits == len(self.states) - 1, "a batch is one commit, or none"
 
 
 class World:

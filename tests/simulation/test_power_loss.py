@@ -273,8 +273,9 @@ def cut_groups(folder: Path, operation: int, files: Callable[[Disk], Files]) -> 
 def test_no_cut_takes_a_part_of_a_group(tmp_path: Path) -> None:
     first = new_disk(tmp_path / "new").operations + 1
     whole, told = cut_groups(tmp_path / "whole", 0, lambda disk: disk.files)
+    last = whole.operations
     assert told == groups_on(whole) == list(range(GROUPS * GROUP_UNITS))
-    for operation in range(first, whole.operations + 1):
+    for operation in range(first, last + 1):
         disk, told = cut_groups(tmp_path / f"{operation}", operation, lambda disk: disk.files)
         found = groups_on(disk.power_loss(tmp_path / f"{operation}-after", seed=operation))
         assert len(found) in (len(told), len(told) + GROUP_UNITS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -107,9 +106,7 @@ def _workspace(found: WorkspaceFolder) -> Iterator[Finding]:
 def _permissions(found: WorkspaceFolder) -> Finding:
     open_to_others = []
     for path in (found.folder, *found.folder.iterdir(), *found.keys.iterdir()):
-        mode = path.lstat().st_mode
-        is_public = path.suffix == ".pub" or (not stat.S_ISDIR(mode) and path.parent == found.folder)
-        if mode & _OF_OTHERS and not is_public:
+        if path.lstat().st_mode & _OF_OTHERS:
             open_to_others.append(path.relative_to(found.root).as_posix())
     if open_to_others:
         return Finding(

@@ -19,6 +19,19 @@ process; commands that change something need the workspace to themselves. Exit c
 """
 
 
+def _version_option() -> click.Option:
+    def tell(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+        if wanted and not context.resilient_parsing:
+            import handshake
+
+            click.echo(f"handshake {handshake.__version__}")
+            context.exit()
+
+    return click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=tell, help="Print the version."
+    )
+
+
 @click.pass_context
 def _root(context: click.Context, workspace: Path | None) -> None:
     """Hold what every command is told; `cli.command` reads it."""
@@ -27,7 +40,7 @@ def _root(context: click.Context, workspace: Path | None) -> None:
 root = Noun(
     "handshake",
     callback=_root,
-    params=[workspace_option()],
+    params=[workspace_option(), _version_option()],
     help=HELP,
     epilog="\b\nExample:\n  handshake demo",
     context_settings=SETTINGS,

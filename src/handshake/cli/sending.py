@@ -157,21 +157,41 @@ async def _stream(invocation: Invocation, workspace: Workspace, turn: TurnHandle
     from handshake.cli.status_line import StatusLine
     from handshake.operations.feed import Text
 
-    shown = ""
+    answer = _Answer(quiet=invocation.as_json)
     async with StatusLine(workspace, turn.job_id, quiet=invocation.as_json) as status:
-        async for piece in turn:
-            status.take(piece)
-            if isinstance(piece, Text) and not invocation.as_json:
-                shown = piece.text
-                click.echo(for_people(shown, sys.stdout), nl=False)
-        result = await turn.result()
-        if result.text and not shown and not invocation.as_json:  # an earlier turn's, found by its key
-            shown = result.text
-            click.echo(for_people(shown, sys.stdout), nl=False)
-        if shown and not shown.endswith("\n"):
-            click.echo()
+        try:
+            async for piece in turn:
+                status.take(piece)
+                if isinstance(piece, Text):
+                    answer.add(piece.text)
+            result = await turn.result()
+            if result.text and not answer.shown:  # an earlier turn's, found by its key
+                answer.add(result.text)
+        finally:
+            answer.end_line()
         status.end(result)
     return result
+
+
+class _Answer:
+    """The answer on standard output, as it comes."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self.shown = ""
+        """The last of it."""
+
+    def add(self, text: str) -> None:
+        """Print more of it."""
+        self.shown = text
+        if not self._quiet:
+            click.echo(for_people(text, sys.stdout), nl=False)
+
+    def end_line(self) -> None:
+        """Let what comes next begin on a line of its own."""
+        if self.shown and not self.shown.endswith("\n") and not self._quiet:
+            click.echo()
+            self.shown = "\n"
 
 
 async def _cancel(turn: TurnHandle) -> None:

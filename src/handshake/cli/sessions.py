@@ -86,15 +86,18 @@ def create(
 @click.option("--after", default="", metavar="ID", help="Go on after this session, the last one printed before.")
 def list_(invocation: Invocation, state: str | None, role: str | None, wp: str | None, limit: int, after: str) -> None:
     """List sessions in order of creation."""
+    from handshake.kernel.errors import InvalidRequest
+    from handshake.kernel.ids import is_uuid
     from handshake.kernel.session import SessionState
     from handshake.operations import naming, views
 
     wanted = None if state is None else naming.choice(SessionState, "state", state)
     of_role, of_wp = naming.require_name("role", role), naming.require_name("wp", wp)
-    cursor = naming.session_id(after) if after else ""
+    if after and not is_uuid(after):
+        raise InvalidRequest(field="after", reason="not_a_session_id")
     found = place.read(
         invocation,
-        lambda reader: views.sessions(reader, after=cursor, limit=limit, state=wanted, role=of_role, wp_id=of_wp),
+        lambda reader: views.sessions(reader, after=after, limit=limit, state=wanted, role=of_role, wp_id=of_wp),
     )
     if invocation.as_json:
         print_objects(map(shapes.session, found))
@@ -124,7 +127,11 @@ def show(invocation: Invocation, session_id: str) -> None:
     from handshake.kernel.ids import SessionId
     from handshake.operations import records
 
-    _print(invocation, place.read(invocation, lambda reader: records.session(reader, SessionId(session_id))))
+    found = shapes.session(place.read(invocation, lambda reader: records.session(reader, SessionId(session_id))))
+    if invocation.as_json:
+        print_object(found)
+    else:
+        print_record(found)
 
 
 @verb(session, "messages", example="handshake session messages SESSION_ID --json")
@@ -153,21 +160,21 @@ def messages(invocation: Invocation, session_id: str, limit: int, after: int) ->
 @click.argument("session_id", metavar="ID")
 def pause(invocation: Invocation, session_id: str) -> None:
     """Let nothing more of a session start; what is queued stays queued."""
-    _print(invocation, place.change(invocation, lambda workspace: workspace.sessions.get(session_id).pause()))
+    _tell(invocation, place.change(invocation, lambda workspace: workspace.sessions.get(session_id).pause()))
 
 
 @verb(session, "resume", example="handshake session resume SESSION_ID")
 @click.argument("session_id", metavar="ID")
 def resume(invocation: Invocation, session_id: str) -> None:
     """Lift a pause; queued turns start in their old order with the next `send` or `queue run`."""
-    _print(invocation, place.change(invocation, lambda workspace: workspace.sessions.get(session_id).resume()))
+    _tell(invocation, place.change(invocation, lambda workspace: workspace.sessions.get(session_id).resume()))
 
 
 @verb(session, "complete", example="handshake session complete SESSION_ID")
 @click.argument("session_id", metavar="ID")
 def complete(invocation: Invocation, session_id: str) -> None:
     """End a session that has no open work."""
-    _print(invocation, place.change(invocation, lambda workspace: workspace.sessions.get(session_id).complete()))
+    _tell(invocation, place.change(invocation, lambda workspace: workspace.sessions.get(session_id).complete()))
 
 
 @verb(session, "cancel", example="handshake session cancel SESSION_ID --reason no_longer_needed")
@@ -186,8 +193,8 @@ def cancel(invocation: Invocation, session_id: str, reason: str) -> None:
         click.echo(f"{ended.session.session_id} {ended.session.state}, {len(ended.job_ids)} runs cancelled")
 
 
-def _print(invocation: Invocation, one: Session) -> None:
+def _tell(invocation: Invocation, one: Session) -> None:
     if invocation.as_json:
         print_object(shapes.session(one))
     else:
-        print_record(shapes.session(one))
+        click.echo(f"{one.session_id} {one.state}")

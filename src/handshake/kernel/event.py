@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import astuple
 
+from handshake.kernel.canonical import require_provable
 from handshake.kernel.errors import InvalidEvent
 from handshake.kernel.fields import UUID_PATTERN, Count, Id, Name, Sha256, Timestamp, Token
 from handshake.kernel.shape import matches, patterned, without_patterns
@@ -177,6 +178,7 @@ def event(
             raise TypeError(f"event type or id registered twice: {name}, {fr_id}")
         if list(fields) != sorted(fields) or FORBIDDEN_KEYS.intersection(fields):
             raise TypeError(f"payload fields of {name} must be alphabetical and hold no content")
+        require_provable(payload, declared_order=True)
         head = _head_of(_Head, payload)
         plain = _head_of(_PlainHead, without_patterns(payload, bases=()))
         shapes = patterned(payload)

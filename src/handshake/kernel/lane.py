@@ -1,8 +1,10 @@
-"""Lanes: classes of service, and the stride passes that share slots between them and between session trees.
+"""Lanes: classes of service, and the stride passes by which they share slots.
 
-Every lane has a pass. The lane with the lowest pass among those that can start a run goes next, and its pass
-grows by a stride that is the smaller the greater its weight. A lane that was empty rejoins at the current
-virtual time, so idling saves no credit. Trees of sessions share a lane the same way, with equal strides.
+Every lane has a pass. Of the lanes that can start a run, the one with the lowest pass goes next; then its pass
+grows by a stride that is the smaller the greater its weight. Virtual time follows the lowest pass of those that
+could go. A lane that had nothing to run comes back at virtual time, so idling saves no credit. One that waits for
+slots of its own keeps its place before those that went on meanwhile, but pays for its dispatch as of virtual
+time, so waiting saves it one dispatch and not more.
 
 Source:
     01 §5; C. A. Waldspurger, W. E. Weihl, "Stride Scheduling", MIT/LCS/TM-528, 1995.
@@ -40,8 +42,13 @@ def stride(weight: int) -> int:
 
 
 def rejoin(own_pass: int, virtual_time: int) -> int:
-    """Return the pass with which a lane or tree comes back after it had nothing to run."""
+    """Return the pass with which a lane comes back after it had nothing to run."""
     return max(own_pass, virtual_time)
+
+
+def charge(own_pass: int, virtual_time: int, *, weight: int) -> int:
+    """Return the pass of a lane after a dispatch; what its reserve let it take too early is forgiven soon."""
+    return min(max(own_pass, virtual_time) + stride(weight), virtual_time + STRIDE_UNIT)
 
 
 def next_lane(admissible: Iterable[Lane], passes: Mapping[Lane, int]) -> Lane | None:

@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from handshake.kernel.errors import InvalidRequest, TooLarge
-from handshake.kernel.ids import ArtifactId, JobId, MessageId, SessionId
+from handshake.kernel.ids import ArtifactId, JobId, MessageId, SessionId, is_sha256
 from handshake.kernel.settings import MAX_MESSAGE_BYTES
 
 
@@ -53,7 +53,7 @@ def encode_text(text: str) -> bytes:
     """Return the bytes of a message, or refuse it.
 
     Raises:
-        InvalidRequest: empty, or not encodable as UTF-8 (a lone surrogate), or with a NUL character.
+        InvalidRequest: empty, or not encodable as UTF-8 (a lone surrogate).
         TooLarge: more than `MAX_MESSAGE_BYTES`.
     """
     if not text:
@@ -67,3 +67,22 @@ def encode_text(text: str) -> bytes:
     if len(data) > MAX_MESSAGE_BYTES:
         raise TooLarge(field="text", limit_bytes=MAX_MESSAGE_BYTES, given_bytes=len(data))
     return data
+
+
+def require_hash(claimed: str | None, content_hash: str) -> None:
+    """Refuse content of which its sender says another hash; None says nothing.
+
+    Args:
+        claimed: what the sender says.
+        content_hash: SHA-256 of the bytes that came, in lower-case hex.
+
+    Raises:
+        InvalidRequest: the hash is malformed, or that of other bytes.
+
+    Source:
+        message.content.hash_is_verified (01 §3).
+    """
+    if claimed is None or claimed == content_hash:
+        return
+    reason = "of_other_content" if is_sha256(claimed) else "not_a_sha256"
+    raise InvalidRequest(field="content_hash", reason=reason, content_hash=content_hash)

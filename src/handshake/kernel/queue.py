@@ -4,8 +4,11 @@ The database is the truth; this index is read from it at start, and again whenev
 it did not commit. It holds only runs that are queued and counts of those that run.
 
 A session offers only its head run. Offered runs lie in bins, one per lane and slot key, each in order of priority,
-pass of the tree, and acceptance (`kernel.strand`). A choice looks at the head of each bin whose limits have room,
+round of the tree, and acceptance (`kernel.strand`). A choice looks at the head of each bin whose limits have room,
 so it costs lanes times distinct slot keys, and a logarithm.
+
+The trees of one lane and priority take turns: each that waits goes once in a round, and one that went, or that comes
+new, goes in the round after the one that is under way. The order of a round is that of acceptance.
 
 Source:
     scheduler.order.*, scheduler.queue.no_head_of_line_blocking, scheduler.cost.decision_independent_of_length (01 §5).
@@ -13,15 +16,15 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 
 import msgspec
 
 from handshake.kernel.ids import JobId, SessionId
-from handshake.kernel.lane import LANES, STRIDE_UNIT, Lane, next_lane, rejoin, stride
+from handshake.kernel.lane import LANES, Lane, charge, next_lane, rejoin
 from handshake.kernel.limit import Limits, SlotKey, Usage
-from handshake.kernel.strand import Bin, Head
+from handshake.kernel.strand import Bin, Head, Tree
 
 _SLACK = 16
 """Entries of runs that are gone, which are not worth making a heap anew."""
@@ -55,7 +58,7 @@ class _Line:
         self.heap: list[tuple[int, int, JobId]] = []
         self.count = 0
         """How many entries of the heap are runs that wait."""
-        self.offered: JobId | None = None
+        self.offered: QueuedRun | None = None
         self.timed: JobId | None = None
         """The run for which a timer is set."""
         self.running = False
@@ -63,15 +66,18 @@ class _Line:
 
 
 class Passes(msgspec.Struct):
-    """Stride state that changed: lanes, (lane, tree) pairs, and virtual times by (lane, priority)."""
+    """State of the order that is stored: passes of lanes, rounds of waiting trees, and what both are measured by."""
 
     lanes: dict[Lane, int] = {}
-    trees: dict[tuple[Lane, str], int] = {}
+    trees: dict[tuple[Lane, int, str], int] = {}
+    """By lane, priority and tree, the round in which it goes."""
     virtual: dict[tuple[Lane, int], int] = {}
+    """By lane and priority, the round under way; under `LANES_PRIORITY`, virtual time between lanes."""
 
 
 LANES_PRIORITY = -1
 """The priority under which the virtual time between lanes is kept."""
+_LANES_VIRTUAL = (LANES[0], LANES_PRIORITY)
 
 
 class RunQueue:
@@ -80,7 +86,7 @@ class RunQueue:
     def __init__(self, limits: Limits, weights: Mapping[Lane, int]) -> None:
         self.limits = limits
         self._now_us = 0
-        self._strides = {lane: stride(weights[lane]) for lane in LANES}
+        self._weights = dict(weights)
         self.changes = 0
         """Grows with every change, so that a failed unit shows whether it touched the index."""
         self.clear()
@@ -94,20 +100,18 @@ class RunQueue:
         self._bins: dict[Lane, dict[SlotKey, Bin]] = {lane: {} for lane in LANES}
         self._timers: list[tuple[int, JobId]] = []
         self._lane_pass = dict.fromkeys(LANES, 0)
-        self._tree_pass: dict[Lane, dict[str, int]] = {lane: {} for lane in LANES}
-        self._virtual: dict[Lane, dict[int, int]] = {lane: {} for lane in LANES}
         self._lanes_virtual = 0
+        self._trees: dict[tuple[Lane, int, str], Tree] = {}
+        self._rounds: dict[tuple[Lane, int], int] = {}
+        self._stored: dict[tuple[Lane, int, str], int] | None = None
+        """Rounds of trees as they were stored, while the index is read from the truth."""
 
     def restore(self, passes: Passes) -> None:
-        """Take over stride state that was stored."""
+        """Take over what was stored, before `load`."""
         self._lane_pass.update(passes.lanes)
-        for (lane, tree), value in passes.trees.items():
-            self._tree_pass[lane][tree] = value
-        for (lane, priority), value in passes.virtual.items():
-            if priority == LANES_PRIORITY:
-                self._lanes_virtual = value
-            else:
-                self._virtual[lane][priority] = value
+        self._rounds.update(passes.virtual)
+        self._lanes_virtual = self._rounds.pop(_LANES_VIRTUAL, 0)
+        self._stored = dict(passes.trees)
 
     def __len__(self) -> int:
         """Return how many runs are queued."""
@@ -134,12 +138,9 @@ class RunQueue:
     def drop(self, job_id: JobId) -> None:
         """Take a run out that was cancelled or failed while queued."""
         self.changes += 1
-        run = self._runs.get(job_id)
+        run = self._runs.pop(job_id, None)
         if run is not None:
             line = self._line(run.session_id)
-            if line.offered == job_id:
-                self._withdraw(line)
-            del self._runs[job_id]
             line.count -= 1
             if len(line.heap) > 2 * line.count + _SLACK:
                 line.heap = [entry for entry in line.heap if entry[2] in self._runs]
@@ -152,7 +153,7 @@ class RunQueue:
         self.changes += 1
         line = self._line(session_id)
         line.held = True
-        self._withdraw(line)
+        self._offer(line)
 
     def unhold(self, session_id: SessionId) -> None:
         """Let the session's head start again."""
@@ -167,7 +168,7 @@ class RunQueue:
         self.changes += 1
         line = self._line(session_id)
         line.running = True
-        self._withdraw(line)
+        self._offer(line)
         self.usage.take_run(lane)
         if connection:
             self.usage.take_connection(key)
@@ -191,29 +192,23 @@ class RunQueue:
         self.changes += 1
         self.usage.free_connection(key)
 
-    def forget_tree(self, tree: str) -> None:
-        """Drop the passes of a tree that has ended."""
-        for lane in LANES:
-            self._tree_pass[lane].pop(tree, None)
-            self.dirty.trees.pop((lane, tree), None)
-
     def take(self, now_us: int) -> QueuedRun | None:
-        """Choose the next run, count it as running and advance the passes; None if none may start at `now_us`."""
+        """Choose the next run, count it as running and advance the order; None if none may start at `now_us`."""
         self._wake(now_us)
-        best: dict[Lane, Head] = {}
-        for lane in LANES:
-            if self._bins[lane] and self.usage.closed_to(lane, self.limits) is None:
+        ready: dict[Lane, Head] = {}
+        if self.usage.total < self.limits.total:
+            for lane in LANES:
                 found = self._best(lane)
                 if found is not None:
-                    best[lane] = found
-        if not best:
+                    ready[lane] = found
+        admissible = [lane for lane in ready if self.usage.closed_to(lane, self.limits) is None]
+        if not admissible:
             return None
-        lane = self._choose_lane(best)
-        self._advance(lane, best[lane])
-        run = self._runs[best[lane].job_id]
-        self.occupy(run.session_id, lane, run.key)
-        del self._runs[run.job_id]
+        lane = self._choose_lane(admissible)
+        self._advance(lane, ready)
+        run = self._runs.pop(ready[lane].job_id)
         self._line(run.session_id).count -= 1
+        self.occupy(run.session_id, lane, run.key)
         return run
 
     def next_timer_us(self) -> int | None:
@@ -243,40 +238,54 @@ class RunQueue:
         """Bring the head of a session into its bin, or onto the timers while it backs off."""
         while line.heap and line.heap[0][2] not in self._runs:
             heappop(line.heap)
-        if line.held or line.running or not line.heap:
-            return
-        run = self._runs[line.heap[0][2]]
-        if line.offered == run.job_id:
-            return
-        self._withdraw(line)
-        if run.not_before_us > self._now_us:
-            if line.timed != run.job_id:
-                line.timed = run.job_id
-                heappush(self._timers, (run.not_before_us, run.job_id))
-            return
-        line.offered = run.job_id
-        bin_ = self._bins[run.lane].get(run.key)
-        if bin_ is None:
-            bin_ = self._bins[run.lane][run.key] = Bin()
-        bin_.add(
-            run.job_id,
-            run.enqueue_seq,
-            run.priority,
-            run.fairness_key,
-            tree_pass=self._tree_pass[run.lane].get(run.fairness_key, 0),
-            virtual=self._virtual[run.lane].get(run.priority, 0),
-        )
+        head = None
+        if line.heap and not line.held and not line.running:
+            head = self._runs[line.heap[0][2]]
+            if head.not_before_us > self._now_us:
+                if line.timed != head.job_id:
+                    line.timed = head.job_id
+                    heappush(self._timers, (head.not_before_us, head.job_id))
+                head = None
+        before = line.offered
+        if head is not before:
+            line.offered = head
+            if head is not None:  # first, so that a tree whose head is dropped keeps its turn with the next
+                self._enter(head)
+            if before is not None:
+                self._leave(before)
 
-    def _withdraw(self, line: _Line) -> None:
-        """Take back what a session offers."""
-        if line.offered is None:
-            return
-        run = self._runs[line.offered]
-        line.offered = None
-        bin_ = self._bins[run.lane][run.key]
+    def _enter(self, run: QueuedRun) -> None:
+        bins = self._bins[run.lane]
+        if not bins and self._stored is None:
+            self._move_lane(run.lane, rejoin(self._lane_pass[run.lane], self._lanes_virtual))
+        bin_ = bins.get(run.key)
+        if bin_ is None:
+            bin_ = bins[run.key] = Bin()
+        bin_.add(run.job_id, run.enqueue_seq, run.priority, run.fairness_key, self._joined(run))
+
+    def _leave(self, run: QueuedRun) -> None:
+        bins = self._bins[run.lane]
+        bin_ = bins[run.key]
         bin_.remove(run.job_id, run.priority, run.fairness_key)
         if not bin_:
-            del self._bins[run.lane][run.key]
+            del bins[run.key]
+        name = (run.lane, run.priority, run.fairness_key)
+        tree = self._trees[name]
+        tree.offered -= 1
+        if not tree.offered:
+            del self._trees[name]
+            self.dirty.trees.pop(name, None)
+
+    def _joined(self, run: QueuedRun) -> Tree:
+        """Return the tree of a run that is offered, counting it; one that offered nothing goes in the next round."""
+        name = (run.lane, run.priority, run.fairness_key)
+        tree = self._trees.get(name)
+        if tree is None:
+            stored = self._stored.get(name) if self._stored else None
+            tree = self._trees[name] = Tree(stored or self._rounds.get((run.lane, run.priority), 0) + 1)
+            self.dirty.trees[name] = tree.round
+        tree.offered += 1
+        return tree
 
     def _wake(self, now_us: int) -> None:
         self._now_us = max(self._now_us, now_us)
@@ -289,33 +298,39 @@ class RunQueue:
 
     def _best(self, lane: Lane) -> Head | None:
         best: Head | None = None
-        passes, virtual = self._tree_pass[lane], self._virtual[lane]
         for key, bin_ in self._bins[lane].items():
             if self.usage.full(key, self.limits) is None:
-                found = bin_.head(passes, virtual)
+                found = bin_.head()
                 if best is None or found < best:
                     best = found
         return best
 
-    def _choose_lane(self, best: Mapping[Lane, object]) -> Lane:
-        if Lane.PRIMARY in best and self.usage.primary < self.limits.primary_reserved:
+    def _choose_lane(self, admissible: Sequence[Lane]) -> Lane:
+        if Lane.PRIMARY in admissible and self.usage.primary < self.limits.primary_reserved:
             return Lane.PRIMARY
-        passes = {lane: rejoin(self._lane_pass[lane], self._lanes_virtual) for lane in best}
-        lane = next_lane(best, passes)
+        lane = next_lane(admissible, self._lane_pass)
         assert lane is not None, "there is at least one lane to choose from"
         return lane
 
-    def _advance(self, lane: Lane, head: Head) -> None:
-        at = rejoin(self._lane_pass[lane], self._lanes_virtual)
-        self._lanes_virtual = at
-        self._lane_pass[lane] = self.dirty.lanes[lane] = at + self._strides[lane]
-        self.dirty.virtual[LANES[0], LANES_PRIORITY] = at
-        self._virtual[lane][head.priority] = self.dirty.virtual[lane, head.priority] = head.tree_pass
-        after = head.tree_pass + STRIDE_UNIT
-        self._tree_pass[lane][head.tree] = self.dirty.trees[lane, head.tree] = after
+    def _advance(self, lane: Lane, ready: Mapping[Lane, Head]) -> None:
+        virtual = max(self._lanes_virtual, min(self._lane_pass[one] for one in ready))
+        if virtual != self._lanes_virtual:
+            self._lanes_virtual = self.dirty.virtual[_LANES_VIRTUAL] = virtual
+        self._move_lane(lane, charge(self._lane_pass[lane], virtual, weight=self._weights[lane]))
+        head = ready[lane]
+        level = (lane, head.priority)
+        if head.round > self._rounds.get(level, 0):
+            self._rounds[level] = self.dirty.virtual[level] = head.round
+        name = (lane, head.priority, head.tree)
+        self._trees[name].round = self.dirty.trees[name] = self._rounds[level] + 1
 
-    def load(self, runs: Iterable[QueuedRun], held: Iterable[SessionId]) -> None:
-        """Fill an empty index with the queued runs of the truth, in any order."""
+    def _move_lane(self, lane: Lane, to_pass: int) -> None:
+        if self._lane_pass[lane] != to_pass:
+            self._lane_pass[lane] = self.dirty.lanes[lane] = to_pass
+
+    def load(self, runs: Iterable[QueuedRun], held: Iterable[SessionId], *, now_us: int = 0) -> None:
+        """Fill an empty index with the queued runs of the truth, in any order, as they stand at `now_us`."""
+        self._now_us = max(self._now_us, now_us)
         for session_id in held:
             self._line(session_id).held = True
         for run in runs:
@@ -326,4 +341,5 @@ class RunQueue:
         for line in self._lines.values():
             heapify(line.heap)
             self._offer(line)
+        self._stored = None
         self.changes += 1

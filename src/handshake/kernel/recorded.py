@@ -12,7 +12,7 @@ import msgspec
 
 from handshake.kernel.catalogue import parse
 from handshake.kernel.errors import InvalidEvent
-from handshake.kernel.event import Context, seal
+from handshake.kernel.event import Context, Place, seal
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
@@ -28,6 +28,7 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
 
 _recorded = msgspec.json.Decoder(Recorded).decode
 _ABOUT = Context.__struct_fields__
+_PLACE = Place.__struct_fields__
 
 
 def read(body: bytes) -> Recorded:
@@ -53,7 +54,8 @@ def require_sealed(body: bytes) -> None:
         payload = parse(whole["type"], whole["payload"])
         context = Context(**{name: whole[name] for name in _ABOUT if name in whole})
         sealed = seal(payload, context, event_id=whole["event_id"], timestamp=whole["timestamp"])
-        again = sealed.body(whole["seq"], whole["prev_hash"])
+        place = msgspec.convert({name: whole[name] for name in _PLACE}, Place)
+        again = sealed.body(place.seq, place.prev_hash)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, LookupError, TypeError, AttributeError) as broken:
         raise InvalidEvent(reason="schema") from broken
     if again != body:

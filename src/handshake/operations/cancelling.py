@@ -13,8 +13,7 @@ import msgspec
 from handshake.kernel.catalogue import SchedulerCancelled, SessionStateChange
 from handshake.kernel.errors import InvalidTransition
 from handshake.kernel.event import Actor, Context
-from handshake.kernel.job import TERMINAL, WAITING, Job, JobState, RunTicket, move
-from handshake.kernel.limit import SlotKey
+from handshake.kernel.job import TERMINAL, WAITING, Job, JobState, move
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.session import Ending, Facts, SessionState, derive, may_dispatch
 from handshake.operations.runs import require_one
@@ -22,11 +21,11 @@ from handshake.ports.store import Tx
 
 
 class CancelResult(msgspec.Struct, frozen=True, gc=False):
-    """What a cancel did: whether bytes may have left, and the attempt whose connection has to be closed."""
+    """What a cancel did: whether bytes may have left, and the attempt whose connection is to be closed, if any."""
 
     cancelled: bool
     may_have_left: bool
-    ticket: RunTicket | None
+    open_attempt: int | None
 
 
 def cancel_run(tx: Tx, queue: RunQueue, job: Job, *, reason: str, by: str, actor: Actor = Actor.HUMAN) -> CancelResult:
@@ -72,13 +71,7 @@ def cancel_run(tx: Tx, queue: RunQueue, job: Job, *, reason: str, by: str, actor
         queue.drop(job.job_id)
     elif free:
         queue.unhold(job.session_id)
-    ticket = RunTicket(job.job_id, job.session_id, job.attempt, job.provider_id, job.model_id)
-    return CancelResult(True, job.attempt > 0, ticket if job.holds_slot else None)
-
-
-def slot_key(job: Job) -> SlotKey:
-    """Return what the job's shared limits hang on."""
-    return SlotKey(job.provider_id, job.model_id, job.concurrency_group)
+    return CancelResult(True, job.attempt > 0, job.attempt if job.holds_slot else None)
 
 
 def _leave(tx: Tx, job: Job, context: Context) -> bool:

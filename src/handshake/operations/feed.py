@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from handshake.kernel.errors import Draining
 from handshake.kernel.ids import JobId
 from handshake.kernel.job import JobState
 
@@ -53,6 +54,7 @@ class Feed:
         self._texts: list[str] = []
         self._arrived = asyncio.Event()
         self._over = False
+        self._closed = False
 
     def push(self, piece: Piece) -> None:
         """Add a piece; after `Over` nothing is added."""
@@ -66,13 +68,22 @@ class Feed:
             self._over = isinstance(piece, Over)
         self._arrived.set()
 
+    def close(self) -> None:
+        """End the feed: nothing more comes, because the runtime stops."""
+        self._closed = True
+        self._arrived.set()
+
     def _join(self) -> None:
         if self._texts:
             self._pieces.append(Text("".join(self._texts)))
             self._texts = []
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
-        """Yield pieces as they arrive, up to and with `Over`."""
+        """Yield pieces as they arrive, up to and with `Over`.
+
+        Raises:
+            Draining: the runtime stopped before the run was over; it goes on when the workspace is open again.
+        """
         while True:
             self._join()
             while self._pieces:
@@ -84,6 +95,8 @@ class Feed:
             if not self._texts and not self._pieces:
                 if self._over:  # its end was fetched before
                     return
+                if self._closed:
+                    raise Draining
                 await self._arrived.wait()
 
 
@@ -92,10 +105,13 @@ class Feeds:
 
     def __init__(self) -> None:
         self._by_job: dict[JobId, list[Feed]] = {}
+        self._closed = False
 
     def listen(self, job_id: JobId) -> Feed:
         """Return a new feed of a run; `leave` it when done."""
         feed = Feed()
+        if self._closed:
+            feed.close()
         self._by_job.setdefault(job_id, []).append(feed)
         return feed
 
@@ -108,6 +124,15 @@ class Feeds:
             self._by_job.pop(job_id, None)
 
     def push(self, job_id: JobId, piece: Piece) -> None:
-        """Tell everyone who listens to the run."""
+        """Tell everyone who listens to the run; after `Over` nobody is remembered."""
         for feed in self._by_job.get(job_id, ()):
             feed.push(piece)
+        if isinstance(piece, Over):
+            self._by_job.pop(job_id, None)
+
+    def close(self) -> None:
+        """End every feed, and every one that is asked for from now on."""
+        self._closed = True
+        for feeds in self._by_job.values():
+            for feed in feeds:
+                feed.close()

@@ -25,7 +25,7 @@ from handshake.kernel.ids import JobId, MessageId, SessionId, TurnId, is_uuid
 from handshake.kernel.job import Backend, JobKind, JobState
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import SlotKey
-from handshake.kernel.message import MessageRole, SourceKind
+from handshake.kernel.message import MessageRole, SourceKind, require_hash
 from handshake.kernel.queue import QueuedRun, RunQueue
 from handshake.kernel.retry import Backoff
 from handshake.kernel.session import Ending, Facts, SessionState, derive
@@ -57,6 +57,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_output_tokens: int | None
     idempotency_key: str | None
     request_sha256: str
+    content_hash: str | None = None
+    """What the sender says is the SHA-256 of the content."""
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -91,6 +93,7 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
     """Add a turn's message and queue its run.
 
     Raises:
+        InvalidRequest: the content has another hash than its sender says.
         NotFound: no such session.
         InvalidTransition: the session has ended.
         StateConflict: the idempotency key is known with another request.
@@ -100,6 +103,7 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
     Source:
         message.append.is_atomic, scheduler.idempotency.same_key_same_job (01 §3–5).
     """
+    require_hash(turn.content_hash, turn.content.artifact_id)
     row: Any = tx.row("session_accept_facts", {"session_id": turn.session_id})
     if row is None:
         raise NotFound(kind="session", session_id=turn.session_id)

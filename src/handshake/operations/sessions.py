@@ -11,7 +11,7 @@ from handshake.kernel.catalogue import EndStatus, SessionCompleted, SessionCreat
 from handshake.kernel.errors import RateLimited, StateConflict
 from handshake.kernel.event import Actor, Context
 from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
-from handshake.kernel.job import Backend, RunTicket
+from handshake.kernel.job import Backend
 from handshake.kernel.lane import Lane
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.session import (
@@ -53,11 +53,11 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Cancelled(msgspec.Struct, frozen=True, gc=False):
-    """What cancelling a session stopped; `tickets` are attempts whose connections have to be closed."""
+    """What cancelling a session stopped; `open_attempts` are those whose connections are to be closed."""
 
     session: Session
-    job_ids: tuple[str, ...]
-    tickets: tuple[RunTicket, ...]
+    job_ids: tuple[JobId, ...]
+    open_attempts: tuple[tuple[JobId, int], ...]
 
 
 def create(tx: Tx, new: NewSession, *, max_open: int) -> Session:
@@ -169,11 +169,14 @@ def cancel(tx: Tx, queue: RunQueue, session_id: SessionId, *, reason: str, by: s
     if session.state is SessionState.CANCELLED:
         return Cancelled(session, (), ())
     require_open(session)
-    job_ids = [str(row[0]) for row in tx.rows("job_open_of_session", {"session_id": session_id})]
-    results = [cancel_run(tx, queue, records.job(tx, JobId(job_id)), reason=reason, by=by) for job_id in job_ids]
-    tickets = tuple(result.ticket for result in results if result.ticket is not None)
+    job_ids = tuple(JobId(str(row[0])) for row in tx.rows("job_open_of_session", {"session_id": session_id}))
+    results = [
+        (job_id, cancel_run(tx, queue, records.job(tx, job_id), reason=reason, by=by, actor=actor).open_attempt)
+        for job_id in job_ids
+    ]
+    open_attempts = tuple((job_id, attempt) for job_id, attempt in results if attempt is not None)
     ended = _end(tx, queue, records.session(tx, session_id), Ending.CANCELLED, reason=reason, actor=actor)
-    return Cancelled(ended, tuple(job_ids), tickets)
+    return Cancelled(ended, job_ids, open_attempts)
 
 
 def about(session: Session, actor: Actor) -> Context:
@@ -231,6 +234,5 @@ def _end(tx: Tx, queue: RunQueue, session: Session, ending: Ending, *, reason: s
         about(session, actor),
     )
     tx.run("pass_tree_forget", {"tree": session.session_id})
-    queue.forget_tree(session.session_id)
     queue.unhold(session.session_id)
     return after

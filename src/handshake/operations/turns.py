@@ -100,7 +100,7 @@ class Turns:
         ticket = attempt.ticket
         seen = _Progress(self._clock.monotonic_us())
         if attempt.cancelled:
-            await self._cut(ticket, seen)
+            await self._cut(attempt, seen)
             return
         self._feeds.push(ticket.job_id, Started(ticket.attempt))
         try:
@@ -110,12 +110,15 @@ class Turns:
             finally:
                 attempt.calling = False
         except asyncio.CancelledError:
-            await self._cut(ticket, seen)
+            await self._cut(attempt, seen)
             return
         except ModelFault as broken:
             ended = await self._fail(ticket, seen, _error_of(ticket, broken.fault), broken.fault, broken.body)
         except HandshakeError as refused:
             ended = await self._fail(ticket, seen, refused, None, b"")
+        except Exception as bug:  # noqa: BLE001  (an adapter's bug ends its run; it must not leave it running)
+            broken_adapter = IntegrityBroken(subject="provider_adapter", reason=type(bug).__name__)
+            ended = await self._fail(ticket, seen, broken_adapter, None, b"")
         else:
             ended = await self._finish(ticket, seen, finished)
         self._tell(ticket, ended)
@@ -190,10 +193,14 @@ class Turns:
             self._feeds.push(ticket.job_id, Retrying(ticket.attempt, fault.kind.value, ended.retry_ms))
         return ended
 
-    async def _cut(self, ticket: RunTicket, seen: _Progress) -> None:
-        """Record that the call was cut and its connection is closed: by a cancel, or because the runtime stops."""
+    async def _cut(self, attempt: Attempt, seen: _Progress) -> None:
+        """Record that the call was cut and its connection is closed: by a cancel, or because the runtime stops.
+
+        If the task was cancelled and nobody asked for it, the event loop is stopping without us.
+        """
+        ticket = attempt.ticket
         partial = await self._content(seen) if seen.parts else None
-        if self.stopping:
+        if self.stopping or not attempt.cancelled:
             unit: Unit[Ended] = lambda tx: outcomes.hand_back(  # noqa: E731
                 tx, self._queue, ticket, partial, epoch=self._epoch
             )
@@ -217,7 +224,7 @@ class Turns:
         return await self._store.write(unit, outcome=True)
 
     async def _content(self, seen: _Progress) -> Content:
-        return await self._store.prepare("".join(seen.parts).encode(), _TEXT)
+        return await self._store.prepare("".join(seen.parts).encode(errors="replace"), _TEXT)
 
     def _timing(self, seen: _Progress) -> Timing:
         first = None if seen.first_us is None else (seen.first_us - seen.start_us) // US_PER_MS

@@ -7,6 +7,7 @@ before it opens a call (INV-SCHED-001).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -17,7 +18,7 @@ from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
 from handshake.kernel.job import JobState, RunTicket
 from handshake.kernel.lane import Lane
 from handshake.kernel.queue import Passes, RunQueue
-from handshake.kernel.units import US_PER_S
+from handshake.kernel.units import US_PER_S, Microseconds
 from handshake.operations import records, runs
 from handshake.operations.turns import Attempt
 from handshake.ports.clock import Clock
@@ -33,6 +34,8 @@ class _Live(msgspec.Struct, gc=False):
 
 _WAKE_RETRY_US = 1_000_000
 """Wait before the queue is looked at again after the store failed."""
+_CUT_LIMIT_S = 5
+"""How long calls that were cut may take to close when a runtime stops; longer than any adapter of ours takes."""
 
 
 class Dispatcher:
@@ -49,7 +52,7 @@ class Dispatcher:
         self._perform: Perform | None = None
         self._store: Store | None = None
         self._live: dict[JobId, _Live] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Task[None] | None = None
         self._timer_at_us = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -81,12 +84,14 @@ class Dispatcher:
         queue.load(
             (records.queued_run(row) for row in tx.rows("job_queue")),
             (SessionId(str(row[0])) for row in tx.rows("session_held")),
+            now_us=tx.now_us,
         )
 
     def close_batch(self, tx: Tx) -> None:
         """Start every run that may start now; the last unit of each batch."""
         self._fresh = []
         if not self._dispatching:
+            self._store_passes(tx)
             return
         while (run := self._queue.take(tx.now_us)) is not None:
             attempt = runs.start(tx, run, epoch=self.epoch)
@@ -121,8 +126,8 @@ class Dispatcher:
         passes = self._queue.drain_dirty()
         for lane, value in passes.lanes.items():
             tx.run("pass_lane_put", {"lane": lane, "pass": value})
-        for (lane, tree), value in passes.trees.items():
-            tx.run("pass_tree_put", {"lane": lane, "tree": tree, "pass": value})
+        for (lane, priority, tree), value in passes.trees.items():
+            tx.run("pass_tree_put", {"tree": tree, "lane": lane, "priority": priority, "pass": value})
         for (lane, priority), value in passes.virtual.items():
             tx.run("pass_virtual_put", {"lane": lane, "priority": priority, "pass": value})
 
@@ -140,18 +145,23 @@ class Dispatcher:
         self._dispatching = True
         await store.write(_nothing)
 
+    @property
+    def is_dispatching(self) -> bool:
+        """Whether runs are started."""
+        return self._dispatching
+
     def is_running(self, ticket: RunTicket) -> bool:
         """Return whether exactly this attempt was started here and is neither over nor cancelled."""
         live = self._live.get(ticket.job_id)
         return live is not None and live.attempt.ticket is ticket and not live.attempt.cancelled
 
-    def cut(self, ticket: RunTicket) -> bool:
+    def cut(self, job_id: JobId, attempt: int) -> bool:
         """Tell an attempt that its run is cancelled; return whether there is one.
 
         An attempt that is past its call is left alone: its outcome comes late and is discarded.
         """
-        live = self._live.get(ticket.job_id)
-        if live is None or live.attempt.ticket != ticket or live.attempt.cancelled:
+        live = self._live.get(job_id)
+        if live is None or live.attempt.ticket.attempt != attempt or live.attempt.cancelled:
             return False
         live.attempt.cancelled = True
         if live.attempt.calling:
@@ -163,15 +173,25 @@ class Dispatcher:
         self._dispatching = False
         if self._timer is not None:
             self._timer.cancel()
+        await self._look()  # behind every batch that was still dispatching
+        if not await self._is_idle_within(drain_us / US_PER_S):
+            before_cut()
+            for job_id, live in list(self._live.items()):
+                self.cut(job_id, live.attempt.ticket.attempt)
+            if not await self._is_idle_within(_CUT_LIMIT_S):
+                for live in self._live.values():
+                    if live.attempt.calling:
+                        live.task.cancel()
+                await self._idle.wait()
+        self._loop = None
+
+    async def _is_idle_within(self, limit_s: float) -> bool:
         try:
-            async with asyncio.timeout(drain_us / US_PER_S):
+            async with asyncio.timeout(limit_s):
                 await self._idle.wait()
         except TimeoutError:
-            before_cut()
-            for live in list(self._live.values()):
-                self.cut(live.attempt.ticket)
-            await self._idle.wait()
-        self._loop = None
+            return False
+        return True
 
     @property
     def live_count(self) -> int:
@@ -192,7 +212,8 @@ class Dispatcher:
         assert self._perform is not None, "open() came first"
         job_id = attempt.ticket.job_id
         try:
-            await self._perform(attempt)
+            with contextlib.suppress(HandshakeError):  # its outcome cannot be stored: the next start finds the run
+                await self._perform(attempt)
         finally:
             live = self._live.get(job_id)
             if live is not None and live.attempt is attempt:
@@ -203,20 +224,21 @@ class Dispatcher:
     def _arm(self, at_us: int) -> None:
         """Wake the dispatcher when the first backoff ends."""
         loop = self._loop
-        if loop is None or (self._timer is not None and self._timer_at_us <= at_us and not self._timer.cancelled()):
+        if loop is None or not self._dispatching or (self._timer is not None and self._timer_at_us <= at_us):
             return
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at_us = at_us
-        delay_us = max(0, at_us - self._clock.now_us())
-        self._timer = loop.call_later(delay_us / US_PER_S, self._wake)
+        self._timer = loop.create_task(self._wake(Microseconds(max(0, at_us - self._clock.now_us()))))
 
-    def _wake(self) -> None:
+    async def _wake(self, span_us: Microseconds) -> None:
+        await self._clock.sleep_us(span_us)
         self._timer = None
-        self._waking = asyncio.get_running_loop().create_task(self._look())
+        await self._look()
 
     async def _look(self) -> None:
-        if self._store is None or not self._dispatching:
+        """Have the queue looked at, after everything that was handed to the store before."""
+        if self._store is None:
             return
         try:
             await self._store.write(_nothing)
@@ -231,7 +253,10 @@ def _nothing(tx: Tx) -> None:
 def _passes(tx: Tx) -> Passes:
     return Passes(
         lanes={Lane(str(lane)): _number(value) for lane, value in tx.rows("pass_lanes")},
-        trees={(Lane(str(lane)), str(tree)): _number(value) for lane, tree, value in tx.rows("pass_trees")},
+        trees={
+            (Lane(str(lane)), _number(priority), str(tree)): _number(value)
+            for lane, priority, tree, value in tx.rows("pass_trees")
+        },
         virtual={
             (Lane(str(lane)), _number(priority)): _number(value) for lane, priority, value in tx.rows("pass_virtual")
         },

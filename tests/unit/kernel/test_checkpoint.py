@@ -19,6 +19,7 @@ from handshake.kernel.checkpoint import (
     Note,
     NoteSignature,
     VerifierKey,
+    format_consistency,
     format_proof,
     parse_body,
     parse_note,
@@ -311,3 +312,12 @@ def test_proof_file_has_the_published_form() -> None:
     note = signed()
     assert format_proof(0, [ROOT], note) == f"c2sp.org/tlog-proof@v1\nindex 0\n{ENCODED}\n\n".encode() + note
     assert format_proof(12, [], note) == b"c2sp.org/tlog-proof@v1\nindex 12\n\n" + note
+    extra = base64.b64encode(b"the event").decode()
+    carrying = f"c2sp.org/tlog-proof@v1\nextra {extra}\nindex 0\n{ENCODED}\n\n".encode() + note
+    assert format_proof(0, [ROOT], note, extra=b"the event") == carrying
+
+
+def test_consistency_file_has_the_form_that_witnesses_take() -> None:
+    note = signed()
+    assert format_consistency(8, [ROOT, ROOT], note) == f"old 8\n{ENCODED}\n{ENCODED}\n\n".encode() + note
+    assert format_consistency(0, [], note) == b"old 0\n\n" + note

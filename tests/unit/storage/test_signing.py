@@ -19,7 +19,15 @@ from handshake.kernel.checkpoint import Checkpoint, VerifierKey, format_proof, s
 from handshake.kernel.errors import IntegrityBroken, NotFound, StateConflict, StoreFailed
 from handshake.kernel.merkle import inclusion_proof, leaf_hash, root_of
 from handshake.storage.files import OsFiles
-from handshake.storage.signing import KEY_FILE, SEED_BYTES, SigningKey, verify
+from handshake.storage.signing import (
+    KEY_FILE,
+    PUBLIC_KEY_FILE,
+    SEED_BYTES,
+    SigningKey,
+    load_verifier_key,
+    publish,
+    verify,
+)
 from handshake.testing.power_loss import Disk
 from handshake.testing.seeded_chance import SeededChance
 from tests.requirement import requirement
@@ -245,3 +253,33 @@ def test_key_does_not_show_its_seed(tmp_path: Path) -> None:
     seed = (tmp_path / KEY_FILE).read_bytes()
     assert seed.hex() not in repr(key) + repr(key.verifier_key) + key.verifier_key.text()
     assert repr(seed) not in repr(key)
+
+
+# ── the public key beside it ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_public_key_is_read_without_the_private_one(tmp_path: Path) -> None:
+    key = created(tmp_path)
+    publish(key, tmp_path, files=OsFiles())
+    (tmp_path / KEY_FILE).unlink()
+    assert load_verifier_key(tmp_path, NAME, files=OsFiles()) == key.verifier_key
+    assert (tmp_path / PUBLIC_KEY_FILE).read_text() == f"{key.verifier_key.text()}\n"
+
+
+def test_public_key_that_is_none_of_this_log_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        load_verifier_key(tmp_path, NAME, files=OsFiles())
+    publish(created(tmp_path), tmp_path, files=OsFiles())
+    with pytest.raises(StoreFailed):
+        publish(SigningKey(NAME, SEEDS[0]), tmp_path, files=OsFiles())
+    with pytest.raises(IntegrityBroken) as caught:
+        load_verifier_key(tmp_path, "handshake.example/other", files=OsFiles())
+    assert caught.value.context["reason"] == "name"
+    for text in (b"", b"name", b"\xff", SigningKey(NAME, SEEDS[0]).verifier_key.text().encode()[:-1]):
+        (tmp_path / PUBLIC_KEY_FILE).write_bytes(text)
+        with pytest.raises(IntegrityBroken) as caught:
+            load_verifier_key(tmp_path, NAME, files=OsFiles())
+        assert caught.value.context["reason"] == "form"
+    (tmp_path / PUBLIC_KEY_FILE).write_bytes(bytes(5_000))
+    with pytest.raises(StoreFailed):
+        load_verifier_key(tmp_path, NAME, files=OsFiles())

@@ -102,7 +102,8 @@ UPDATE job SET state = :after, reason = :reason, not_before_us = :not_before_us,
 WHERE job_id = :job_id AND state = :before;
 
 -- name: job_release
-UPDATE job SET holds_slot = 0 WHERE job_id = :job_id AND attempt = :attempt AND holds_slot = 1;
+UPDATE job SET holds_slot = 0
+WHERE job_id = :job_id AND attempt = :attempt AND holds_slot = 1 AND state <> 'running';
 
 -- name: job_artifact_put
 INSERT INTO job_artifact (job_id, attempt, kind, artifact_id, created_at_us)
@@ -116,7 +117,7 @@ ORDER BY attempt, kind LIMIT :limit;
 SELECT lane, pass FROM lane_pass;
 
 -- name: pass_trees
-SELECT lane, fairness_key, pass FROM tree_pass;
+SELECT lane, priority, fairness_key, pass FROM tree_pass;
 
 -- name: pass_virtual
 SELECT lane, priority, pass FROM virtual_time;
@@ -125,8 +126,8 @@ SELECT lane, priority, pass FROM virtual_time;
 INSERT INTO lane_pass (lane, pass) VALUES (:lane, :pass) ON CONFLICT (lane) DO UPDATE SET pass = excluded.pass;
 
 -- name: pass_tree_put
-INSERT INTO tree_pass (lane, fairness_key, pass) VALUES (:lane, :tree, :pass)
-ON CONFLICT (lane, fairness_key) DO UPDATE SET pass = excluded.pass;
+INSERT INTO tree_pass (fairness_key, lane, priority, pass) VALUES (:tree, :lane, :priority, :pass)
+ON CONFLICT (fairness_key, lane, priority) DO UPDATE SET pass = excluded.pass;
 
 -- name: pass_virtual_put
 INSERT INTO virtual_time (lane, priority, pass) VALUES (:lane, :priority, :pass)

@@ -136,11 +136,13 @@ CREATE TABLE lane_pass (
   pass INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The round in which a tree goes next, of those that wait in one lane and priority.
 CREATE TABLE tree_pass (
-  lane TEXT NOT NULL,
   fairness_key TEXT NOT NULL,
+  lane TEXT NOT NULL,
+  priority INTEGER NOT NULL,
   pass INTEGER NOT NULL,
-  PRIMARY KEY (lane, fairness_key)
+  PRIMARY KEY (fairness_key, lane, priority)
 ) STRICT, WITHOUT ROWID;
 
 -- The log: `body` is the canonical event, `hash` its RFC 6962 leaf hash.

@@ -1,0 +1,187 @@
+"""Disk full and disk broken: at whatever write it begins, the operation fails whole, and later ones are well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from handshake.bootstrap import limits_of
+from handshake.kernel.errors import StoreFailed
+from handshake.kernel.job import JobState
+from handshake.kernel.lane import LANES
+from handshake.kernel.queue import RunQueue
+from handshake.kernel.units import US_PER_S
+from handshake.ports.store import Tx
+from handshake.scheduler.dispatcher import Dispatcher
+from handshake.storage.readonly_store import ReadOnlyStore
+from handshake.testing.invariants import Contents, job_states
+from handshake.testing.power_loss import Disk
+from handshake.testing.virtual_clock import START_US
+from tests.requirement import requirement
+from tests.simulation.scenario import (
+    IDLE_TURNS,
+    SETTINGS,
+    SHORT,
+    WatchedStore,
+    Work,
+    World,
+    answer,
+    contents,
+    digest,
+    digest_of,
+    new_disk,
+    place_on,
+    run,
+)
+
+PARTS = 4
+BACKLOG = 6
+"""Runs of paused sessions, that are still queued when the work is done."""
+DONE = {"a1": JobState.COMPLETED, "a2": JobState.COMPLETED, "b1": JobState.CANCELLED, "b2": JobState.COMPLETED}
+WAITING = dict.fromkeys(("c1", "c2", "d1", "d2", "e1", "e2"), JobState.QUEUED)
+FAR_US = START_US + 86_400 * US_PER_S
+
+WORK: Work = (
+    *SHORT,
+    lambda world: world.create("c", "d", "e"),
+    lambda world: world.change("c", "pause"),
+    lambda world: world.change("d", "pause"),
+    lambda world: world.change("e", "pause"),
+    lambda world: world.send(c1="1", d1="2", c2="3", e1="4", d2="5", e2="6"),
+)
+MINUTE_US = 60 * US_PER_S
+
+Trouble = Callable[[Disk, int], None]
+TROUBLES: dict[str, Trouble] = {"full": Disk.fill_at, "broken": Disk.break_at}
+
+
+def check_nothing_was_written(world: World) -> None:
+    """The database is what the last commit made it, as this runtime and as another reader sees it."""
+    assert isinstance(world.store, WatchedStore)
+    assert digest(world.store.opened.db) == digest_of(world.disk) == world.store.states[-1]
+
+
+def order_of(queue: RunQueue) -> list[str]:
+    """Return the runs in the order in which an index starts them, one at a time, once nothing holds them."""
+    order: list[str] = []
+    while (run := queue.take(FAR_US)) is not None:
+        order.append(run.job_id)
+        queue.free_connection(run.key)
+        queue.vacate(run.session_id, run.lane)
+    return order
+
+
+def check_index_is_true(world: World, found: Contents) -> None:
+    """The index that runs are chosen by chooses as the one does that is read from the rows; this uses both up."""
+    live = world.runtime.queue
+    weights = {lane: SETTINGS.scheduler.lane_weights.of(lane) for lane in LANES}
+    fresh = RunQueue(limits_of(SETTINGS), weights)
+    reader = ReadOnlyStore(place_on(world.disk), files=world.disk.files)
+    reloading = Dispatcher(fresh, world.clock, world.runtime.dispatcher.epoch)
+    reader.read_now(lambda one: reloading.reload(cast("Tx", one)))
+    reader.shut()
+    queued = {job.job_id for job in found.jobs if job.state is JobState.QUEUED}
+    assert len(live) == len(fresh) == len(queued) == BACKLOG
+    assert (live.usage.total, live.usage.primary) == (fresh.usage.total, fresh.usage.primary) == (0, 0)
+    assert not live.usage.largest()
+    assert order_of(live) == order_of(fresh) == []
+    for session in found.sessions:
+        live.unhold(session.session_id)
+        fresh.unhold(session.session_id)
+    order = order_of(live)
+    assert order == order_of(fresh)
+    assert set(order) == queued
+
+
+class Troubled:
+    """Does work on a disk in trouble: what is refused is done again once the trouble is over."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.refused = 0
+
+    async def open(self, script: Callable[[str], Any]) -> World:
+        """Open the workspace, after the trouble if need be."""
+        for _ in range(2):
+            try:
+                world = World(self.disk, store_kind=WatchedStore, script=script)
+                try:
+                    await world.start()
+                    return world
+                except StoreFailed:
+                    check_nothing_was_written(world)
+                    await world.store.close()
+                    raise
+            except StoreFailed as refused:
+                self.over(refused)
+        raise AssertionError("refused without trouble")
+
+    async def do(self, world: World, step: Callable[[World], Awaitable[None]]) -> None:
+        """Do one step of the work, twice if it is refused; time goes on where only time can help."""
+        for _ in range(2):
+            working = asyncio.ensure_future(step(world))
+            turns = 0
+            while not working.done():
+                await asyncio.sleep(0)
+                turns += 1
+                if turns % IDLE_TURNS == 0:  # an outcome could not be stored: it waits, and so does who asked for it
+                    check_nothing_was_written(world)
+                    self.over(None)
+                    world.clock.advance(MINUTE_US)
+            try:
+                return working.result()
+            except StoreFailed as refused:
+                check_nothing_was_written(world)
+                self.over(refused)
+        raise AssertionError("refused without trouble")
+
+    def over(self, refused: StoreFailed | None) -> None:
+        """Note a refusal, and end the trouble."""
+        assert refused is None or refused.code == "HSK-507-STORE"
+        self.refused += 1
+        self.disk.lift()
+
+
+async def work_in_trouble(disk: Disk) -> tuple[World, int]:
+    """Do the work and close; return what did it, and how often something was refused."""
+    troubled = Troubled(disk)
+    world = await troubled.open(answer)
+    for step in WORK:
+        await troubled.do(world, step)
+        world.clock.advance(US_PER_S)
+    check_nothing_was_written(world)
+    await world.close()
+    disk.lift()
+    return world, troubled.refused
+
+
+def operations(folder: Path) -> range:
+    """Return the numbers of the operations of the undisturbed work."""
+    disk = new_disk(folder)
+    first = disk.operations + 1
+    asyncio.run(run(World(disk), WORK))
+    return range(first, disk.operations + 1)
+
+
+@requirement("recorder.disk_full.fails_whole", "recovery.batch.rollback_is_whole", "recorder.atomic")
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_what_a_disk_refuses_fails_whole(trouble: str, part: int, tmp_path: Path) -> None:
+    refused = 0
+    for operation in operations(tmp_path / "whole")[part::PARTS]:
+        disk = new_disk(tmp_path / f"{operation}")
+        TROUBLES[trouble](disk, operation)
+        world, times = asyncio.run(work_in_trouble(disk))
+        refused += times > 0
+        found = contents(disk)
+        states = job_states(found)
+        assert {name: states[turn.job_id] for name, turn in world.turns.items()} == {**DONE, **WAITING}
+        assert len(states) == len(DONE) + BACKLOG
+        check_index_is_true(world, found)
+        after = disk.power_loss(tmp_path / f"{operation}-after", seed=operation)
+        assert digest_of(after) == digest_of(disk)
+    assert refused > 40
