@@ -1,1 +1,1 @@
-"""Bench: measures what design and issues set as floors, beside peers, and asserts nothing."""
+"""Bench: measures speed and memory beside floors and peers, prints ratios of one run, and asserts nothing."""

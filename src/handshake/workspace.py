@@ -267,7 +267,6 @@ class Sessions:
             session_id=SessionId(naming.session_id(session_id) if session_id else runtime.new_id()),
             model_id=model_id,
             provider_id=provider_id,
-            backend=await self._backend(provider_id, model_id),
             role=naming.role(role),
             memory_policy=naming.choice(MemoryPolicy, "memory_policy", memory_policy),
             lane=naming.choice(Lane, "lane", lane),
@@ -276,6 +275,7 @@ class Sessions:
             execution_mode=naming.choice(ExecutionMode, "execution_mode", execution_mode),
             parameter_class=ParameterClass.UNKNOWN,
             title=naming.require_name("title", title),
+            backend=await self._backend(provider_id, model_id),
         )
         max_open = runtime.settings.scheduler.max_open_sessions
         session = await runtime.store.write(lambda tx: sessions.create(tx, new, max_open=max_open))

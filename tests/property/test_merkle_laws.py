@@ -211,4 +211,5 @@ def test_stretches_of_a_proof_are_all_leaves_but_the_proved_ones(size: int) -> N
         read = sorted(leaf for part in parts for leaf in part)
         assert read == list(range(size - len(read), size))
         assert set(range(first, size)) <= set(read)
-        assert tuple(root_of(HASHES[part.start : part.stop]) for part in parts) == consistency_proof(first, HASHES[:size])
+        roots = tuple(root_of(HASHES[part.start : part.stop]) for part in parts)
+        assert roots == consistency_proof(first, HASHES[:size])

@@ -136,7 +136,7 @@ class World:
         self.disk = disk
         self.clock = VirtualClock(Microseconds(START_US + later_us))
         self._chance = SeededChance(seed)
-        self._model = ScriptedModel(script)
+        self.model = ScriptedModel(script)
         self.store = store_kind.open(
             place_on(disk), files=disk.files, clock=self.clock, chance=self._chance, key=KEY,
             recorder=SETTINGS.recorder, free_bytes=disk.free_bytes, checkpoint_pages=CHECKPOINT_PAGES,
@@ -149,7 +149,7 @@ class World:
         """Recover what a runtime before this one left, and begin to dispatch."""
         self.runtime: Runtime = await assemble(
             WorkspaceFolder(self.disk.root), Configuration(SETTINGS, {}), self.store, self.clock,
-            NewIds(self.clock, self._chance), {PROVIDER: self._model}, None, dispatch=True,
+            NewIds(self.clock, self._chance), {PROVIDER: self.model}, None, dispatch=True,
         )  # fmt: skip
         self.workspace = Workspace(self.runtime)
 

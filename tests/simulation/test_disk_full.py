@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -14,16 +14,17 @@ from handshake.kernel.errors import StoreFailed
 from handshake.kernel.job import JobState
 from handshake.kernel.lane import LANES
 from handshake.kernel.queue import RunQueue
-from handshake.kernel.units import US_PER_S
-from handshake.ports.store import Tx
+from handshake.kernel.settings import MIN_FREE_BYTES
+from handshake.kernel.units import US_PER_S, Bytes
 from handshake.scheduler.dispatcher import Dispatcher
-from handshake.storage.readonly_store import ReadOnlyStore
-from handshake.testing.invariants import Contents, job_states
+from handshake.testing.invariants import Contents, check_log, check_workspace, job_states
 from handshake.testing.power_loss import Disk
+from handshake.testing.scripted_model import Step
 from handshake.testing.virtual_clock import START_US
 from tests.requirement import requirement
 from tests.simulation.scenario import (
     IDLE_TURNS,
+    KEY,
     SETTINGS,
     SHORT,
     WatchedStore,
@@ -34,7 +35,6 @@ from tests.simulation.scenario import (
     digest,
     digest_of,
     new_disk,
-    place_on,
     run,
 )
 
@@ -75,15 +75,20 @@ def order_of(queue: RunQueue) -> list[str]:
     return order
 
 
+async def reload(disk: Disk, dispatcher: Dispatcher) -> None:
+    """Let a dispatcher read its index from a disk."""
+    store = World(disk).store
+    store.follow(dispatcher)
+    await store.write(lambda tx: None)
+    await store.close()
+
+
 def check_index_is_true(world: World, found: Contents) -> None:
     """The index that runs are chosen by chooses as the one does that is read from the rows; this uses both up."""
     live = world.runtime.queue
     weights = {lane: SETTINGS.scheduler.lane_weights.of(lane) for lane in LANES}
     fresh = RunQueue(limits_of(SETTINGS), weights)
-    reader = ReadOnlyStore(place_on(world.disk), files=world.disk.files)
-    reloading = Dispatcher(fresh, world.clock, world.runtime.dispatcher.epoch)
-    reader.read_now(lambda one: reloading.reload(cast("Tx", one)))
-    reader.shut()
+    asyncio.run(reload(world.disk, Dispatcher(fresh, world.clock, world.runtime.dispatcher.epoch)))
     queued = {job.job_id for job in found.jobs if job.state is JobState.QUEUED}
     assert len(live) == len(fresh) == len(queued) == BACKLOG
     assert (live.usage.total, live.usage.primary) == (fresh.usage.total, fresh.usage.primary) == (0, 0)
@@ -182,6 +187,73 @@ def test_what_a_disk_refuses_fails_whole(trouble: str, part: int, tmp_path: Path
         assert {name: states[turn.job_id] for name, turn in world.turns.items()} == {**DONE, **WAITING}
         assert len(states) == len(DONE) + BACKLOG
         check_index_is_true(world, found)
-        after = disk.power_loss(tmp_path / f"{operation}-after", seed=operation)
-        assert digest_of(after) == digest_of(disk)
+        done = digest_of(disk)
+        assert digest_of(disk.power_loss(tmp_path / f"{operation}-after", seed=operation)) == done
     assert refused > 40
+
+
+def used_bytes(disk: Disk) -> int:
+    plenty = Bytes(1 << 40)
+    disk.limit(plenty)
+    return plenty - disk.free_bytes(disk.root)
+
+
+@requirement("recorder.disk_full.fails_whole", "recovery.outcome.never_lost")
+async def test_outcome_may_use_the_room_that_new_work_may_not(tmp_path: Path) -> None:
+    """Below the reserve no new turn is taken, and the answer that comes in is stored, and with it what follows."""
+    waiting = asyncio.Event()
+
+    def script(text: str) -> Sequence[Step]:
+        return (waiting, "at last") if text == "wait" else ("at once",)
+
+    disk = new_disk(tmp_path / "disk")
+    world = World(disk, script=script)
+    await world.start()
+    await world.create("a", "b")
+    await world.send(a1="wait", a2="behind")
+    await world.settle_queue()
+    before = len(world.store.read_now(lambda reader: check_log(reader, KEY.verifier_key)))
+    disk.limit(Bytes(used_bytes(disk) + MIN_FREE_BYTES - 1))
+    with pytest.raises(StoreFailed) as refused:
+        await world.send(b1="now")
+    assert refused.value.context == {"reason": "disk_nearly_full", "min_free_bytes": MIN_FREE_BYTES}
+    with pytest.raises(StoreFailed):
+        await world.create("c")
+    assert len(world.store.read_now(lambda reader: check_log(reader, KEY.verifier_key))) == before
+    waiting.set()
+    await world.finish("a1", "a2")
+    assert set(world.ended.values()) == {JobState.COMPLETED}
+    disk.lift()
+    await world.send(b1="now")
+    await world.finish("b1")
+    await world.close()
+    assert {job.state for job in contents(disk).jobs} == {JobState.COMPLETED}
+
+
+@requirement("recovery.outcome.never_lost")
+async def test_outcome_waits_as_long_as_the_disk_is_full(tmp_path: Path) -> None:
+    """The slot stays taken, nothing is sent twice, and the answer is stored once there is room."""
+    waiting = asyncio.Event()
+    disk = new_disk(tmp_path / "disk")
+    world = World(disk, script=lambda text: (waiting, "at last"))
+    await world.start()
+    await world.create("a")
+    await world.send(a1="hello")
+    await world.settle_queue()
+    disk.fill_at(1)
+    waiting.set()
+    for _ in range(10):
+        await world.settle_queue()
+        world.clock.advance(MINUTE_US)
+        assert len(world.model.bodies) == world.runtime.dispatcher.live_count == 1
+    states = world.store.read_now(lambda reader: check_workspace(reader, KEY.verifier_key))
+    assert set(job_states(states).values()) == {JobState.RUNNING}
+    disk.lift()
+    finishing = asyncio.ensure_future(world.finish("a1"))
+    while not finishing.done():
+        await world.settle_queue()
+        world.clock.advance(MINUTE_US)
+    await finishing
+    assert len(world.model.bodies) == 1
+    assert [job.attempt for job in contents(disk).jobs] == [1]
+    await world.close()

@@ -24,11 +24,17 @@ DEBUG_VARIABLE = "HANDSHAKE_LOG"
 
 
 class Interrupted(Exception):
-    """Ctrl-C or SIGTERM came, and what had to be put in order is; `job_id` names the run that it ended."""
+    """Ctrl-C or SIGTERM came, and what had to be put in order is.
 
-    def __init__(self, job_id: str | None = None) -> None:
+    Args:
+        job_id: the run that ended with it.
+        hint: what to do next.
+    """
+
+    def __init__(self, job_id: str | None = None, hint: str = "What was committed stays.") -> None:
         super().__init__(job_id)
         self.job_id = job_id
+        self.hint = hint
 
 
 def run(command: click.Command, arguments: Sequence[str]) -> int:
@@ -60,8 +66,7 @@ def report(error: HandshakeError, *, as_json: bool) -> None:
 def _tell(raised: BaseException, *, as_json: bool) -> int:
     """Print what was raised and return the exit code that it stands for."""
     if isinstance(raised, (Interrupted, click.Abort, KeyboardInterrupt)) or type(raised).__name__ == "CancelledError":
-        job_id = raised.job_id if isinstance(raised, Interrupted) else None
-        report(_interruption(job_id), as_json=as_json)
+        report(_interruption(raised if isinstance(raised, Interrupted) else Interrupted()), as_json=as_json)
         return EXIT_INTERRUPTED
     if isinstance(raised, BrokenPipeError):
         return _reader_left()
@@ -70,10 +75,10 @@ def _tell(raised: BaseException, *, as_json: bool) -> int:
     return error.exit_code
 
 
-def _interruption(job_id: str | None) -> ClientGone:
-    if job_id is None:
-        return ClientGone(reason="interrupted", hint="What was committed stays; nothing else was changed.")
-    return ClientGone(reason="interrupted", job_id=job_id, hint=f"The run is cancelled: handshake job show {job_id}")
+def _interruption(raised: Interrupted) -> ClientGone:
+    if raised.job_id is None:
+        return ClientGone(reason="interrupted", hint=raised.hint)
+    return ClientGone(reason="interrupted", job_id=raised.job_id, hint=raised.hint)
 
 
 def _coded(raised: BaseException) -> HandshakeError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sys
 import tempfile
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from handshake.cli.border import EXIT_FAILED
+from handshake.cli.border import EXIT_FAILED, Interrupted
 from handshake.cli.command import Invocation, verb
 from handshake.cli.rendering import is_terminal, print_object, print_table
 from handshake.cli.shapes import Shape
@@ -73,7 +72,11 @@ def demo(invocation: Invocation, yes: bool) -> int:
     folder = Path(tempfile.mkdtemp(prefix="handshake-demo-"))
     live = is_terminal(sys.stdout) and not invocation.as_json
     board = Board(live=live, quiet=invocation.as_json)
-    run_async(lambda interruption: _run(folder, board, interruption))
+    try:
+        run_async(lambda interruption: _run(folder, board, interruption))
+    except Interrupted as raised:
+        raised.hint = f"What was committed stays; look around: handshake -w {folder} job list"
+        raise
     verdict = verify_log(find_workspace(folder), deep=True)
     if invocation.as_json:
         print_object(_shape(folder, board, verdict))
@@ -106,6 +109,8 @@ async def _run(folder: Path, board: Board, interruption: Interruption) -> None:
 
 async def _perform(workspace: Workspace, board: Board, model: str) -> None:
     """Queue all turns, follow them, cancel one session while it runs, and complete the others."""
+    import asyncio
+
     handles = [
         await workspace.sessions.create(role=role, model=model, memory_policy="EPHEMERAL", lane=lane)
         for role, lane, _ in CAST
@@ -150,6 +155,8 @@ async def _follow(turn: TurnHandle, handle: SessionHandle, row: Row, board: Boar
 
 async def _watch(workspace: Workspace, board: Board) -> None:
     """Keep the screen's view of the queue fresh."""
+    import asyncio
+
     while True:
         board.see(await workspace.queue())
         await asyncio.sleep(LOOK_EVERY_S)

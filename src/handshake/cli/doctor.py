@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -69,6 +68,8 @@ def doctor(invocation: Invocation) -> int:
 
 
 def _look(invocation: Invocation) -> Iterator[Finding]:
+    import asyncio
+
     from handshake.bootstrap import configure, engine_version
 
     python = ".".join(map(str, sys.version_info[:3]))
@@ -104,15 +105,13 @@ def _workspace(found: WorkspaceFolder) -> Iterator[Finding]:
 
 
 def _permissions(found: WorkspaceFolder) -> Finding:
-    open_to_others = []
-    for path in (found.folder, *found.folder.iterdir(), *found.keys.iterdir()):
-        if path.lstat().st_mode & _OF_OTHERS:
-            open_to_others.append(path.relative_to(found.root).as_posix())
+    paths = (found.folder, *found.folder.iterdir(), *found.keys.iterdir())
+    open_to_others = sorted(path.name for path in paths if path.lstat().st_mode & _OF_OTHERS)
     if open_to_others:
         return Finding(
             "permissions",
             Verdict.FAIL,
-            f"others may enter: {', '.join(sorted(open_to_others))}",
+            f"others may enter: {', '.join(open_to_others)}",
             f"chmod -R go-rwx {found.folder}",
         )
     return Finding("permissions", Verdict.OK, "only you may enter")
@@ -160,6 +159,8 @@ def _configuration(settings: Settings) -> Finding:
 
 async def _provider(settings: Settings, name: str, entry: ProviderSettings) -> Finding:
     """Return where a provider is and whether it answers, through the same door as every call."""
+    import asyncio
+
     import msgspec
 
     from handshake.bootstrap import closed_door

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from typing import TYPE_CHECKING, TypeAlias
 
 import click
@@ -11,7 +9,7 @@ import click
 from handshake.cli import place, shapes
 from handshake.cli.command import Invocation, noun, verb
 from handshake.cli.paging import after_option, limit_option
-from handshake.cli.rendering import for_people, one_line, print_object, print_objects, print_table
+from handshake.cli.rendering import one_line, print_object, print_objects, print_table, print_text
 from handshake.kernel.settings import MAX_PAGE_ITEMS
 
 if TYPE_CHECKING:
@@ -91,7 +89,7 @@ def show(invocation: Invocation, seq: int) -> None:
     import msgspec
 
     text = msgspec.json.format(msgspec.json.encode(shapes.event(found)), indent=2)
-    click.echo(for_people(text.decode(), sys.stdout))
+    print_text(text.decode())
 
 
 @verb(events, "tail", example="handshake events tail --type llm_inference")
@@ -114,6 +112,8 @@ async def _tail(
     session_id: SessionId | None,
     after: int | None,
 ) -> None:
+    import asyncio
+
     from handshake.bootstrap import read_only
     from handshake.operations import audit
 

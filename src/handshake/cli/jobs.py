@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +9,7 @@ import click
 from handshake.cli import place, shapes
 from handshake.cli.command import Invocation, noun, verb
 from handshake.cli.paging import after_option, limit_option
-from handshake.cli.rendering import for_people, print_object, print_objects, print_record, print_table
+from handshake.cli.rendering import print_object, print_objects, print_record, print_table, print_text
 
 if TYPE_CHECKING:
     from handshake.kernel.job import Job
@@ -90,7 +89,7 @@ def artifacts(invocation: Invocation, job_id: str, wanted: str | None) -> None:
         if invocation.as_json:
             print_object({"job_id": job_id, "artifact_id": wanted, "text": text})
         else:
-            click.echo(for_people(text, sys.stdout))
+            print_text(text)
         return
     if invocation.as_json:
         print_objects(map(shapes.artifact, found))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING
 
@@ -97,6 +96,8 @@ async def _run(invocation: Invocation, interruption: Interruption) -> dict[str, 
 
 
 async def _until_idle(workspace: Workspace, *, progress: bool) -> None:
+    import asyncio
+
     told = ""
     while True:
         if workspace.runtime.dispatcher.live_count == 0 and not await _may_start(workspace):

@@ -62,11 +62,11 @@ def one_line(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))
 
 
-def for_people(text: str, stream: TextIO) -> str:
-    """Return a text as it may go to `stream`: a terminal gets no characters that it could act on."""
-    if not stream.isatty():
-        return text
-    return "".join(one if one.isprintable() or one in _LINE_BREAKS else "?" for one in text)
+def print_text(text: str, *, nl: bool = True) -> None:
+    """Print a text of someone else: exactly on a pipe, without characters that it could act on on a terminal."""
+    if sys.stdout.isatty():
+        text = "".join(one if one.isprintable() or one in _LINE_BREAKS else "?" for one in text)
+    click.echo(text, nl=nl, color=True)  # `color` leaves the text alone
 
 
 def note(text: str) -> None:

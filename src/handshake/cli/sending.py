@@ -10,7 +10,7 @@ import click
 from handshake.cli import place, shapes
 from handshake.cli.border import EXIT_FAILED, Interrupted, report
 from handshake.cli.command import Invocation, verb
-from handshake.cli.rendering import for_people, note, print_object
+from handshake.cli.rendering import note, print_object, print_text
 from handshake.kernel.errors import InvalidRequest, InvalidTransition, StateConflict, TooLarge, Unexpected, catalogue
 from handshake.kernel.settings import MAX_MESSAGE_BYTES
 
@@ -148,7 +148,8 @@ async def _send(invocation: Invocation, root: Path, order: _Order, interruption:
         except (Interrupted, OSError):  # also: nobody reads the answer any more
             await _cancel(turn)
             if interruption.happened:
-                raise Interrupted(turn.job_id) from None
+                hint = f"The run is cancelled: handshake job show {turn.job_id}"
+                raise Interrupted(turn.job_id, hint) from None
             raise
 
 
@@ -185,7 +186,7 @@ class _Answer:
         """Print more of it."""
         self.shown = text
         if not self._quiet:
-            click.echo(for_people(text, sys.stdout), nl=False)
+            print_text(text, nl=False)
 
     def end_line(self) -> None:
         """Let what comes next begin on a line of its own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +9,7 @@ import click
 from handshake.cli import place, shapes
 from handshake.cli.command import Invocation, noun, verb
 from handshake.cli.paging import after_option, limit_option
-from handshake.cli.rendering import for_people, one_line, print_object, print_objects, print_record, print_table
+from handshake.cli.rendering import one_line, print_object, print_objects, print_record, print_table, print_text
 from handshake.cli.sending import send
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ def messages(invocation: Invocation, session_id: str, limit: int, after: int) ->
         about = shapes.message(one)
         tokens = "" if one.message.token_count is None else f"  {one.message.token_count} tokens"
         click.echo(f"[{about['seq']}] {one_line(str(about['role']))}  {about['timestamp']}{tokens}")
-        click.echo(for_people(one.text, sys.stdout))
+        print_text(one.text)
 
 
 @verb(session, "pause", example="handshake session pause SESSION_ID")

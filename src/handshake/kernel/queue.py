@@ -244,7 +244,7 @@ class RunQueue:
             if head.not_before_us > self._now_us:
                 if line.timed != head.job_id:
                     line.timed = head.job_id
-                    heappush(self._timers, (head.not_before_us, head.job_id))
+                    self._set_timer(head)
                 head = None
         before = line.offered
         if head is not before:
@@ -283,9 +283,16 @@ class RunQueue:
         if tree is None:
             stored = self._stored.get(name) if self._stored else None
             tree = self._trees[name] = Tree(stored or self._rounds.get((run.lane, run.priority), 0) + 1)
-            self.dirty.trees[name] = tree.round
+            if stored is None:
+                self.dirty.trees[name] = tree.round
         tree.offered += 1
         return tree
+
+    def _set_timer(self, run: QueuedRun) -> None:
+        heappush(self._timers, (run.not_before_us, run.job_id))
+        if len(self._timers) > 2 * len(self._runs) + _SLACK:
+            self._timers = [timer for timer in self._timers if timer[1] in self._runs]
+            heapify(self._timers)
 
     def _wake(self, now_us: int) -> None:
         self._now_us = max(self._now_us, now_us)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,8 @@ _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "ncpfs"}
 )
 _MOUNTS = Path("/proc/self/mountinfo")
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+"""How mountinfo writes space, tab, newline and backslash (proc(5))."""
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -124,7 +127,7 @@ def refuse_network_file_system(folder: Path, mounts: str | None = None) -> None:
     """
     if mounts is None:
         try:
-            mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace")
+            mounts = os.fsdecode(_MOUNTS.read_bytes())
         except OSError:
             return
     best, kind = -1, ""
@@ -134,7 +137,7 @@ def refuse_network_file_system(folder: Path, mounts: str | None = None) -> None:
         fields = left.split()
         if len(fields) < 5 or not right:
             continue
-        point = fields[4].encode().decode("unicode_escape")
+        point = _ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4])
         inside = place == point or place.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= best:
             best, kind = len(point), right.split()[0]

@@ -1,0 +1,213 @@
+"""Figures: what is measured, in which unit, and which goals were set; the one table that all output follows."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+RUNS_PER_S = "runs/s"
+EVENTS_PER_S = "events/s"
+MS = "ms"
+TIMES = "×"
+MIB = "MiB"
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """What one figure means; goals are in its unit."""
+
+    bench: str
+    unit: str
+    says: str
+    at_least: float | None = None
+    at_most: float | None = None
+    floor_ratio_at_least: float | None = None
+    sizes_in: str | None = None
+    """Unit of `by_size`, where the figure is a ratio of sizes."""
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One measured value; floor and peers are in its unit and come from the same run of the bench."""
+
+    value: float
+    unit: str
+    floor: float | None = None
+    ratio_to_floor: float | None = None
+    peers: dict[str, float] | None = None
+    by_size: dict[str, float] | None = None
+    """What was measured for each length of the queue."""
+    low: float | None = None
+    high: float | None = None
+    """The worst and best of the rounds of which `value` is the median, in order of size."""
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What the figures depend on; nothing that names a machine, a person or a path."""
+
+    cores: int
+    architecture: str
+    system: str
+    python: str
+    sqlite: str
+    flush_ms: float
+    """Median time in which the disk makes 4 KiB durable."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run of a bench found, in the shape of `bench NAME --json` (07 §2)."""
+
+    bench: str
+    machine: Machine
+    figures: dict[str, Figure]
+    notes: tuple[str, ...] = ()
+
+
+TABLE: dict[str, Kind] = {
+    "runs": Kind(
+        bench="scheduler",
+        unit=RUNS_PER_S,
+        says="Durable no-op runs, enqueue to completion, 64 in flight.",
+        at_least=6_000,
+        floor_ratio_at_least=0.25,
+    ),
+    "runs_behind_queue": Kind(
+        bench="scheduler",
+        unit=RUNS_PER_S,
+        says="The same while the longest queue waits behind a provider whose slots are taken.",
+        at_least=6_000,
+        floor_ratio_at_least=0.25,
+    ),
+    "runs_through_gate": Kind(
+        bench="scheduler",
+        unit=RUNS_PER_S,
+        says="The same with the thread read, a request built and the gate passed, to a model that answers at once.",
+    ),
+    "events_per_run": Kind(bench="scheduler", unit="events", says="Fewest events of any run.", at_least=5),
+    "commits_per_run": Kind(
+        bench="scheduler", unit="commits", says="Fewest commits that hold the evidence of any run.", at_least=2
+    ),
+    "runs_per_commit": Kind(bench="scheduler", unit="runs", says="Runs that share a commit, on average."),
+    "alone_start": Kind(bench="scheduler", unit=MS, says="One run alone: enqueue to start, p50.", at_most=0.6),
+    "alone_durable": Kind(
+        bench="scheduler", unit=MS, says="One run alone: enqueue to durable completion, p50.", at_most=1.5
+    ),
+    "choose_growth": Kind(
+        bench="scheduler",
+        unit=TIMES,
+        says="Finishing a run and choosing and starting the next from the queue: longest queue to shortest.",
+        at_most=1.5,
+        sizes_in="µs/run",
+    ),
+    "enqueue_growth": Kind(
+        bench="scheduler",
+        unit=TIMES,
+        says="Enqueueing durably, 64 at a time: longest queue to shortest.",
+        at_most=1.5,
+        sizes_in="µs/run",
+    ),
+    "index_growth": Kind(
+        bench="scheduler",
+        unit=TIMES,
+        says="Taking a run from the index and adding one, without the store: longest queue to shortest.",
+        at_most=1.5,
+        sizes_in="µs/run",
+    ),
+    "events_durable": Kind(
+        bench="recorder",
+        unit=EVENTS_PER_S,
+        says="Events validated, hashed and made durable, 64 units of 8 events to a commit.",
+        at_least=40_000,
+    ),
+    "verify": Kind(bench="recorder", unit=EVENTS_PER_S, says="Events verified by `audit verify`.", at_least=100_000),
+    "verify_deep": Kind(bench="recorder", unit=EVENTS_PER_S, says="Events verified with schemas, `audit verify --deep`."),
+    "import_handshake": Kind(
+        bench="start", unit=MS, says="A whole process that imports `handshake`.", at_most=150
+    ),
+    "handshake_help": Kind(bench="start", unit=MS, says="A whole process `handshake --help`.", at_most=250),
+    "memory_import": Kind(bench="start", unit=MIB, says="Peak memory of a process that imports `handshake`."),
+    "memory_open": Kind(bench="start", unit=MIB, says="Peak memory of a process that opens a workspace for work."),
+}
+"""Every figure of every bench, in the order in which they are shown."""
+
+FLOORS: dict[str, str] = {
+    "runs": "A bare loop that writes the same rows with the same SQL, 64 runs to a commit, two commits to a run.",
+    "alone_durable": "The same loop with one run to a commit.",
+    "events_durable": "A bare loop that inserts the same finished events in the same commits.",
+    "verify": "Reading every event and hashing its bytes.",
+    "import_handshake": "A process that does nothing.",
+}
+"""What the floors are, by the first figure that is held to each."""
+
+
+def kinds(bench: str) -> dict[str, Kind]:
+    """Return the figures of one bench, or of all of them."""
+    return {name: kind for name, kind in TABLE.items() if bench in ("all", kind.bench)}
+
+
+def rounded(value: float) -> float:
+    """Return four significant digits: more would pretend."""
+    return float(f"{value:.4g}")
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median."""
+    return statistics.median(values)
+
+
+def figure(
+    name: str,
+    rounds: Sequence[float],
+    *,
+    floors: Sequence[float] = (),
+    peers: Mapping[str, float] | None = None,
+    by_size: Mapping[int, float] | None = None,
+) -> Figure:
+    """Return a figure from what its rounds gave.
+
+    Args:
+        name: its key in `TABLE`.
+        rounds: one value per round.
+        floors: the floor of each round, or one for all; the ratio is the median of the rounds' ratios.
+        peers: what others do.
+        by_size: the medians for each length of the queue.
+    """
+    against = list(floors) * len(rounds) if len(floors) == 1 else list(floors)
+    ratios = [one / floor for one, floor in zip(rounds, against, strict=True)] if against else []
+    return Figure(
+        value=rounded(median(rounds)),
+        unit=TABLE[name].unit,
+        floor=rounded(median(floors)) if floors else None,
+        ratio_to_floor=rounded(median(ratios)) if ratios else None,
+        peers={peer: rounded(value) for peer, value in peers.items()} if peers else None,
+        by_size={str(size): rounded(value) for size, value in by_size.items()} if by_size else None,
+        low=rounded(min(rounds)) if len(rounds) > 1 else None,
+        high=rounded(max(rounds)) if len(rounds) > 1 else None,
+    )
+
+
+def missed(name: str, one: Figure) -> list[str]:
+    """Return the goals that a figure does not reach, as they are shown."""
+    kind = TABLE[name]
+    found = []
+    if kind.at_least is not None and one.value < kind.at_least:
+        found.append(f"≥ {kind.at_least:g}")
+    if kind.at_most is not None and one.value > kind.at_most:
+        found.append(f"≤ {kind.at_most:g}")
+    least = kind.floor_ratio_at_least
+    if least is not None and (one.ratio_to_floor is None or one.ratio_to_floor < least):
+        found.append(f"≥ {least:g} of the floor")
+    return found
+
+
+def goals(name: str) -> str:
+    """Return the goals of a figure as they are shown; empty if none was set."""
+    kind = TABLE[name]
+    parts = []
+    if kind.at_least is not None:
+        parts.append(f"≥ {kind.at_least:g}")
+    if kind.at_most is not None:
+        parts.append(f"≤ {kind.at_most:g}")
+    if kind.floor_ratio_at_least is not None:
+        parts.append(f"≥ {kind.floor_ratio_at_least:g} of the floor")
+    return ", ".join(parts)

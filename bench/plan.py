@@ -1,0 +1,79 @@
+"""Plan: how much is measured, so that a bench takes under a minute, or under ten seconds, or a blink in a test."""
+
+from __future__ import annotations
+
+import msgspec
+
+IN_FLIGHT = 64
+"""Clients that each wait for their run; also the units that share a commit."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of one run of the benches."""
+
+    rounds: int
+    """Times that a figure and its floor are measured in turn."""
+    in_flight: int
+    runs: int
+    """Runs of one round."""
+    alone: int
+    """Runs of one round, one at a time."""
+    sizes: tuple[int, ...]
+    """Lengths of the queue."""
+    cycles: int
+    """Times that `in_flight` runs are enqueued and started beside each queue."""
+    index_steps: int
+    """Runs taken from and added to the index in one round."""
+    events: int
+    """Events of one round."""
+    verified_events: int
+    """Events of the log that is verified, at least."""
+    starts: int
+    """Processes started for one figure."""
+    peer_runs: int
+    peer_alone: int
+
+
+FULL = Plan(
+    rounds=3,
+    in_flight=IN_FLIGHT,
+    runs=6_400,
+    alone=300,
+    sizes=(100, 1_000, 10_000, 100_000),
+    cycles=12,
+    index_steps=4_000,
+    events=65_536,
+    verified_events=200_000,
+    starts=10,
+    peer_runs=2_000,
+    peer_alone=100,
+)
+QUICK = Plan(
+    rounds=1,
+    in_flight=IN_FLIGHT,
+    runs=1_920,
+    alone=60,
+    sizes=(100, 1_000),
+    cycles=4,
+    index_steps=1_000,
+    events=16_384,
+    verified_events=16_384,
+    starts=3,
+    peer_runs=256,
+    peer_alone=10,
+)
+SMALLEST = Plan(
+    rounds=1,
+    in_flight=4,
+    runs=8,
+    alone=2,
+    sizes=(4, 8),
+    cycles=1,
+    index_steps=8,
+    events=64,
+    verified_events=64,
+    starts=1,
+    peer_runs=8,
+    peer_alone=2,
+)
+"""Shows that every figure is still measured, not how good it is."""

@@ -1,0 +1,100 @@
+"""Scheduler bench: durable runs, alone and 64 at a time, beside queues of any length, against floor and peers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench import floor, growth, lifecycle
+from bench.figure import Figure, figure, median
+from bench.machine import scratch
+from bench.peers.environment import PeerRuns
+from bench.plan import Plan
+
+_MS = 1_000.0
+
+
+class _Rounds:
+    """What the rounds gave so far."""
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        self.free: list[lifecycle.Throughput] = []
+        self.behind: list[lifecycle.Throughput] = []
+        self.gate: list[lifecycle.Throughput] = []
+        self.floors: list[float] = []
+        self.start: list[float] = []
+        self.durable: list[float] = []
+        self.alone_floors: list[float] = []
+        self.costs: dict[int, list[growth.Costs]] = {size: [] for size in sizes}
+        self.index: dict[int, list[float]] = {size: [] for size in sizes}
+
+
+def measure(plan: Plan, peers: Mapping[str, PeerRuns]) -> dict[str, Figure]:
+    """Measure every figure of the scheduler, each round in turn with its floor."""
+    rounds = _Rounds(plan.sizes)
+    with scratch() as folder:
+        asyncio.run(_all_rounds(folder, plan, rounds))
+    indexes = {size: growth.Index(size) for size in plan.sizes}
+    for _ in range(plan.rounds):
+        for size, index in indexes.items():
+            rounds.index[size].append(index.step_us(plan.index_steps))
+    return _figures(rounds, peers)
+
+
+async def _all_rounds(folder: Path, plan: Plan, rounds: _Rounds) -> None:
+    together = await floor.record_runs(folder / "together", plan, in_flight=plan.in_flight, count=plan.runs)
+    single = await floor.record_runs(folder / "single", plan, in_flight=1, count=plan.alone)
+    filled = {size: folder / f"filled-{size}" for size in plan.sizes}
+    for size, root in filled.items():
+        await growth.fill(root, size, plan)
+    longest = filled[max(filled)]
+    for number in range(plan.rounds):
+        here = folder / f"round-{number}"
+        rounds.free.append(await lifecycle.throughput(here / "free", plan))
+        rounds.floors.append(floor.play(together, here / "floor.db"))
+        rounds.behind.append(await lifecycle.throughput(longest, plan))
+        rounds.gate.append(await lifecycle.throughput(here / "gate", plan, through_gate=True))
+        alone = await lifecycle.alone(here / "alone", plan)
+        rounds.start.append(median(alone.to_start))
+        rounds.durable.append(median(alone.to_durable))
+        rounds.alone_floors.append(_MS / floor.play(single, here / "alone.db"))
+        for size, root in filled.items():
+            rounds.costs[size].append(await growth.beside(root, plan))
+
+
+def _figures(rounds: _Rounds, peers: Mapping[str, PeerRuns]) -> dict[str, Figure]:
+    runs = [*rounds.free, *rounds.behind, *rounds.gate]
+    per_s = {name: one.runs_per_s for name, one in peers.items()}
+    found = {
+        "runs": figure("runs", [one.runs_per_s for one in rounds.free], floors=rounds.floors, peers=per_s),
+        "runs_behind_queue": figure(
+            "runs_behind_queue", [one.runs_per_s for one in rounds.behind], floors=rounds.floors
+        ),
+        "runs_through_gate": figure("runs_through_gate", [one.runs_per_s for one in rounds.gate], floors=rounds.floors),
+        "events_per_run": figure("events_per_run", [min(one.events_per_run for one in runs)]),
+        "commits_per_run": figure("commits_per_run", [min(one.commits_per_run for one in runs)]),
+        "runs_per_commit": figure("runs_per_commit", [one.runs_per_commit for one in rounds.free]),
+        "alone_start": figure(
+            "alone_start", rounds.start, peers={name: one.start_ms for name, one in peers.items()}
+        ),
+        "alone_durable": figure(
+            "alone_durable",
+            rounds.durable,
+            floors=rounds.alone_floors,
+            peers={name: one.durable_ms for name, one in peers.items()},
+        ),
+    }
+    choosing = {size: [one.choose_us for one in costs] for size, costs in rounds.costs.items()}
+    enqueueing = {size: [one.enqueue_us for one in costs] for size, costs in rounds.costs.items()}
+    found["choose_growth"] = _growth("choose_growth", choosing)
+    found["enqueue_growth"] = _growth("enqueue_growth", enqueueing)
+    found["index_growth"] = _growth("index_growth", rounds.index)
+    return found
+
+
+def _growth(name: str, by_size: Mapping[int, list[float]]) -> Figure:
+    """Return the ratio between the longest and the shortest queue, of each round's own measurements."""
+    shortest, longest = by_size[min(by_size)], by_size[max(by_size)]
+    ratios = [long / short for short, long in zip(shortest, longest, strict=True)]
+    return figure(name, ratios, by_size={size: median(rounds) for size, rounds in by_size.items()})

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from handshake.kernel.ids import JobId, SessionId
+from handshake.kernel.lane import LANES, Lane
+from handshake.kernel.limit import Limits, SlotKey
+from handshake.kernel.queue import Passes, QueuedRun, RunQueue
+from tests.queueing import WEIGHTS, SlowOrder, queued
+from tests.requirement import requirement
+
+KEYS = (
+    SlotKey("a", "small", None),
+    SlotKey("a", "large", "heavy"),
+    SlotKey("b", "small", "heavy"),
+    SlotKey("c", "small", None),
+)
+SESSIONS = 9
+STEPS = ("send", "send", "send", "take", "take", "take", "end", "end", "retry", "drop", "hold", "unhold", "cancel")
+"""Cancelling a run that is running frees its run slot at once and its connection later."""
+
+
+class Pair:
+    """The index and the slow order, moved together; every choice must be the same."""
+
+    def __init__(self, chance: Random) -> None:
+        self.chance = chance
+        self.limits = Limits(
+            total=chance.randrange(6) + 2,
+            primary_reserved=chance.randrange(2),
+            provider_default=3,
+            model_default=2,
+            providers={"c": 1},
+            models={("a", "large"): 1},
+            groups={"heavy": 2},
+        )
+        self.slow = SlowOrder(self.limits)
+        self.fast = RunQueue(self.limits, WEIGHTS)
+        self.rows = Passes()
+        self.accepted = 0
+        self.turns: dict[int, int] = {}
+        self.closing: list[SlotKey] = []
+        self.now_us = 0
+        self.taken: list[JobId] = []
+        self.dropped: set[JobId] = set()
+
+    def step(self, verb: str) -> None:
+        getattr(self, verb)()
+        self.slow.settle()
+        self.check_usage()
+        self.store()
+
+    def send(self) -> None:
+        self.accepted += 1
+        session = self.chance.randrange(SESSIONS)
+        self.turns[session] = self.turns.get(session, 0) + 1
+        run = queued(
+            self.accepted,
+            session=f"session-{session}",
+            tree=f"tree-{session % 4}",
+            lane=self.chance.choice(LANES),
+            priority=self.chance.choice((10, 50, 50, 90)),
+            key=KEYS[session % len(KEYS)],
+            turn=self.turns[session],
+        )
+        self.slow.runs[run.job_id] = run
+        self.fast.add(run)
+
+    def take(self) -> None:
+        self.now_us += self.chance.randrange(3)
+        expected = self.slow.take(self.now_us)
+        found = self.fast.take(self.now_us)
+        assert found == expected
+        if found is not None:
+            self.taken.append(found.job_id)
+
+    def end(self) -> None:
+        if self.slow.running:
+            run = self.leave_running()
+            self.fast.free_connection(run.key)
+            self.slow.connections.remove(run.key)
+            self.fast.vacate(run.session_id, run.lane)
+
+    def retry(self) -> None:
+        if self.slow.running:
+            run = self.leave_running()
+            self.fast.free_connection(run.key)
+            self.slow.connections.remove(run.key)
+            again = queued(
+                run.enqueue_seq, session=run.session_id, tree=run.fairness_key, lane=run.lane, priority=run.priority,
+                key=run.key, turn=run.turn_seq, attempt=run.attempt + 1,
+                not_before_us=self.now_us + self.chance.randrange(9),
+            )  # fmt: skip
+            self.slow.runs[again.job_id] = again
+            self.fast.add(again)
+            self.fast.vacate(run.session_id, run.lane)
+
+    def cancel(self) -> None:
+        if self.closing and self.chance.randrange(2):
+            key = self.closing.pop()
+            self.fast.free_connection(key)
+            self.slow.connections.remove(key)
+        elif self.slow.running:
+            run = self.leave_running()
+            self.closing.append(run.key)
+            self.fast.vacate(run.session_id, run.lane)
+
+    def drop(self) -> None:
+        if self.slow.runs:
+            job_id = self.chance.choice(sorted(self.slow.runs))
+            del self.slow.runs[job_id]
+            self.dropped.add(job_id)
+            self.fast.drop(job_id)
+
+    def hold(self) -> None:
+        session_id = SessionId(f"session-{self.chance.randrange(SESSIONS)}")
+        self.slow.held.add(session_id)
+        self.fast.hold(session_id)
+
+    def unhold(self) -> None:
+        if self.slow.held:
+            session_id = self.chance.choice(sorted(self.slow.held))
+            self.slow.held.discard(session_id)
+            self.fast.unhold(session_id)
+
+    def leave_running(self) -> QueuedRun:
+        return self.slow.running.pop(self.chance.randrange(len(self.slow.running)))
+
+    def check_usage(self) -> None:
+        usage, limits = self.fast.usage, self.limits
+        held = self.slow.connections
+        assert usage.total == len(self.slow.running) <= limits.total
+        assert usage.primary == sum(run.lane is Lane.PRIMARY for run in self.slow.running)
+        assert usage.total - usage.primary <= limits.total - limits.primary_reserved
+        for key in KEYS:
+            assert sum(one.provider_id == key.provider_id for one in held) <= limits.of_provider(key)
+            assert sum(one[:2] == key[:2] for one in held) <= limits.of_model(key)
+        assert sum(one.group == "heavy" for one in held) <= 2
+        assert len({run.session_id for run in self.slow.running}) == len(self.slow.running)
+        assert len(self.fast) == len(self.slow.runs)
+
+    def store(self) -> None:
+        """Keep rows as the dispatcher does at the end of each batch."""
+        changed = self.fast.drain_dirty()
+        self.rows.lanes.update(changed.lanes)
+        self.rows.trees.update(changed.trees)
+        self.rows.virtual.update(changed.virtual)
+        expected = self.slow.stored()
+        assert {name: self.rows.trees[name] for name in expected.trees} == expected.trees
+        assert {name: self.rows.virtual.get(name, 0) for name in expected.virtual} == expected.virtual
+        assert {lane: self.rows.lanes.get(lane, 0) for lane in LANES} == expected.lanes
+
+    def reread(self) -> None:
+        """Put an index in place that is read from rows, as after a restart."""
+        self.fast = self.slow.reread(self.rows)
+
+
+def play(seed: int, *, steps: int = 250, rereads: int = 0) -> Pair:
+    """Play a random game of `steps` moves, reading the index anew `rereads` times, and then to its end."""
+    chance = Random(seed)
+    pair = Pair(chance)
+    pauses = set(Random(-seed).sample(range(steps), rereads))
+    for number in range(steps):
+        pair.step(chance.choice(STEPS))
+        if number in pauses:
+            pair.reread()
+    for session_id in sorted(pair.slow.held):
+        pair.slow.held.discard(session_id)
+        pair.fast.unhold(session_id)
+    while pair.slow.running or pair.slow.runs or pair.closing:
+        pair.now_us += 10
+        for verb in ("take", "take", "end", "cancel"):
+            pair.step(verb)
+    return pair
+
+
+@requirement("scheduler.order.is_deterministic", "scheduler.limit.is_never_exceeded", "scheduler.session.head_only")
+@pytest.mark.parametrize("seed", range(60))
+def test_index_chooses_what_the_plain_order_chooses(seed: int) -> None:
+    pair = play(seed)
+    assert pair.taken
+    assert len(pair.fast) == 0
+
+
+@requirement("scheduler.order.is_deterministic")
+@pytest.mark.parametrize("seed", range(60, 90))
+def test_index_read_from_rows_goes_on_with_the_same_choices(seed: int) -> None:
+    assert play(seed, rereads=12).taken == play(seed).taken
+
+
+@requirement("scheduler.queue.never_drops")
+def test_every_run_is_taken_or_dropped() -> None:
+    for seed in range(90, 110):
+        pair = play(seed)
+        left = {f"job-{number}" for number in range(1, pair.accepted + 1)} - set(pair.taken)
+        assert left <= pair.dropped
+
+
+class Forgetful(RunQueue):
+    """An index with a mistake in it."""
+
+    def free_connection(self, key: SlotKey) -> None:
+        super().free_connection(key)
+        if key.group is not None:
+            super().free_connection(key)
+
+
+class Overtaking(RunQueue):
+    """An index that lets a later turn overtake an earlier one of its session."""
+
+    def add(self, run: QueuedRun) -> None:
+        super().add(queued_later(run))
+
+
+class Unfair(RunQueue):
+    """An index that forgets whose turn it is."""
+
+    def take(self, now_us: int) -> QueuedRun | None:
+        for tree in self._trees.values():
+            tree.round = 0
+        return super().take(now_us)
+
+
+def queued_later(run: QueuedRun) -> QueuedRun:
+    turn = -run.turn_seq
+    return queued(
+        run.enqueue_seq, session=run.session_id, tree=run.fairness_key, lane=run.lane, priority=run.priority,
+        key=run.key, turn=turn, attempt=run.attempt, not_before_us=run.not_before_us,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", [Forgetful, Overtaking, Unfair])
+def test_a_broken_index_is_noticed(broken: type[RunQueue], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.property.test_queue_laws.RunQueue", broken)
+    noticed = 0
+    for seed in range(20):
+        try:
+            play(seed)
+        except (AssertionError, IndexError, KeyError):
+            noticed += 1
+    assert noticed > 10
