@@ -120,10 +120,10 @@ TABLE: dict[str, Kind] = {
         at_least=40_000,
     ),
     "verify": Kind(bench="recorder", unit=EVENTS_PER_S, says="Events verified by `audit verify`.", at_least=100_000),
-    "verify_deep": Kind(bench="recorder", unit=EVENTS_PER_S, says="Events verified with schemas, `audit verify --deep`."),
-    "import_handshake": Kind(
-        bench="start", unit=MS, says="A whole process that imports `handshake`.", at_most=150
+    "verify_deep": Kind(
+        bench="recorder", unit=EVENTS_PER_S, says="Events verified with schemas, `audit verify --deep`."
     ),
+    "import_handshake": Kind(bench="start", unit=MS, says="A whole process that imports `handshake`.", at_most=150),
     "handshake_help": Kind(bench="start", unit=MS, says="A whole process `handshake --help`.", at_most=250),
     "memory_import": Kind(bench="start", unit=MIB, says="Peak memory of a process that imports `handshake`."),
     "memory_open": Kind(bench="start", unit=MIB, says="Peak memory of a process that opens a workspace for work."),

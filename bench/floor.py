@@ -93,9 +93,7 @@ async def record(
         found, files=OsFiles(), clock=clock, chance=chance, key=KEY, recorder=configuration.settings.recorder
     )
     store.opened.db.exec_trace = tape.hear
-    runtime = await assemble(
-        place, configuration, store, clock, NewIds(clock, chance), {}, None, dispatch=False
-    )
+    runtime = await assemble(place, configuration, store, clock, NewIds(clock, chance), {}, None, dispatch=False)
     try:
         load = Load(runtime)
         await runtime.dispatcher.open(store, load.perform)

@@ -75,9 +75,7 @@ def _figures(rounds: _Rounds, peers: Mapping[str, PeerRuns]) -> dict[str, Figure
         "events_per_run": figure("events_per_run", [min(one.events_per_run for one in runs)]),
         "commits_per_run": figure("commits_per_run", [min(one.commits_per_run for one in runs)]),
         "runs_per_commit": figure("runs_per_commit", [one.runs_per_commit for one in rounds.free]),
-        "alone_start": figure(
-            "alone_start", rounds.start, peers={name: one.start_ms for name, one in peers.items()}
-        ),
+        "alone_start": figure("alone_start", rounds.start, peers={name: one.start_ms for name, one in peers.items()}),
         "alone_durable": figure(
             "alone_durable",
             rounds.durable,

@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from handshake.cli.main import root
 from scripts import pages
+from scripts.commands import commands_page
 from scripts.reading import PACKAGE, ROOT, summary
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -19,6 +21,7 @@ def documents() -> dict[Path, str]:
     """Return every generated document with the text that it must have."""
     return {
         ARCHITECTURE: _with_tree(ARCHITECTURE.read_text(encoding="utf-8")),
+        REFERENCE / "commands.md": commands_page(root, "handshake"),
         REFERENCE / "errors.md": pages.errors_page(),
         REFERENCE / "events.md": pages.events_page(),
         REFERENCE / "settings.md": pages.settings_page(),

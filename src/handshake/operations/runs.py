@@ -140,36 +140,35 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
     )
     max_output_tokens = turn.max_output_tokens or (model.max_output_tokens if model else None)
     enqueue_seq = _insert_job(tx, turn, owner, lane, group, max_output_tokens)
-    tx.append(
-        SchedulerEnqueue(
-            concurrency_group=group,
-            job_id=turn.job_id,
-            lane=lane,
-            priority=turn.priority,
-            session_id=turn.session_id,
-        ),
-        context,
+    event = SchedulerEnqueue(
+        concurrency_group=group,
+        job_id=turn.job_id,
+        lane=lane,
+        priority=turn.priority,
+        session_id=turn.session_id,
     )
-    key = SlotKey(owner.provider_id, owner.model_id, group)
-    queue.add(
-        QueuedRun(
-            job_id=turn.job_id,
-            session_id=turn.session_id,
-            enqueue_seq=enqueue_seq,
-            turn_seq=owner.next_turn_seq,
-            lane=lane,
-            priority=turn.priority,
-            key=key,
-            fairness_key=owner.root_session_id,
-            attempt=0,
-            created_at_us=tx.now_us,
-            not_before_us=0,
-            trace_id=turn.trace_id,
-            wp_id=owner.wp_id,
-            mt_id=owner.mt_id,
-        )
-    )
+    tx.append(event, context)
+    queue.add(_queued(tx, turn, owner, lane, group, enqueue_seq))
     return Accepted(turn.job_id, turn.turn_id, False)
+
+
+def _queued(tx: Tx, turn: Turn, owner: _Owner, lane: Lane, group: str | None, enqueue_seq: int) -> QueuedRun:
+    return QueuedRun(
+        job_id=turn.job_id,
+        session_id=turn.session_id,
+        enqueue_seq=enqueue_seq,
+        turn_seq=owner.next_turn_seq,
+        lane=lane,
+        priority=turn.priority,
+        key=SlotKey(owner.provider_id, owner.model_id, group),
+        fairness_key=owner.root_session_id,
+        attempt=0,
+        created_at_us=tx.now_us,
+        not_before_us=0,
+        trace_id=turn.trace_id,
+        wp_id=owner.wp_id,
+        mt_id=owner.mt_id,
+    )
 
 
 def _repeated(tx: Tx, turn: Turn) -> Accepted | None:

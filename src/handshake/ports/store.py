@@ -87,8 +87,10 @@ class Follower(Protocol):
     All methods are called on the writer's thread.
     """
 
-    changes: int
-    """Grows with every change, so that a failed unit shows whether it touched the memory."""
+    @property
+    def changes(self) -> int:
+        """Grows with every change, so that a failed unit shows whether it touched the memory."""
+        ...
 
     def reload(self, tx: Tx) -> None:
         """Forget everything and read it from the state that `tx` sees."""

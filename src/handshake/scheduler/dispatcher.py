@@ -64,10 +64,6 @@ class Dispatcher:
         """Grows with every change of the index."""
         return self._queue.changes
 
-    @changes.setter
-    def changes(self, value: int) -> None:
-        raise AttributeError("the queue counts its changes itself")
-
     def reload(self, tx: Tx) -> None:
         """Read queue, slots and passes from the truth."""
         self._fresh = []

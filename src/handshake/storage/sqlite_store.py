@@ -7,6 +7,7 @@ import queue
 import shutil
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,7 +125,7 @@ class SqliteStore:
         self._free_bytes = free_bytes
         self._clock = clock
         self._idle_readers: list[apsw.Connection] = []
-        self._reader_slots = threading.BoundedSemaphore(MAX_READ_CONNECTIONS)
+        self._readers = ThreadPoolExecutor(MAX_READ_CONNECTIONS, "handshake-reader")
         try:
             db = open_writer(place.database, vfs=place.vfs)
             try:
@@ -182,7 +183,7 @@ class SqliteStore:
     async def read(self, query: Callable[[Reader], T]) -> T:
         """Run `query` over one consistent state on another thread."""
         self._require_open()
-        return await asyncio.to_thread(self._read_apart, query)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read_apart, query)
 
     def read_now(self, query: Callable[[Reader], T]) -> T:
         """Run a small `query` on the calling thread, which must be the event loop's."""
@@ -210,12 +211,10 @@ class SqliteStore:
     def _shut(self) -> None:
         """Close readers before the writer, so that the last connection leaves one file and no write-ahead log."""
         self._thread.join()
-        for _ in range(MAX_READ_CONNECTIONS):
-            self._reader_slots.acquire()
+        self._readers.shutdown()
         for db in (*self._idle_readers, self._near, self._db):
             with suppress(apsw.Error):  # whatever a broken disk answers, the connection is gone
                 db.close()
-        self._reader_slots.release(MAX_READ_CONNECTIONS)
 
     # -- event loop side ------------------------------------------------------------------------------------
 
@@ -295,13 +294,11 @@ class SqliteStore:
     # -- reading --------------------------------------------------------------------------------------------
 
     def _read_apart(self, query: Callable[[Reader], T]) -> T:
-        with self._reader_slots:
-            self._require_open()
-            db = self._reader()
-            try:
-                return self._snapshot(db, query)
-            finally:
-                self._idle_readers.append(db)
+        db = self._reader()
+        try:
+            return self._snapshot(db, query)
+        finally:
+            self._idle_readers.append(db)
 
     def _reader(self) -> apsw.Connection:
         with suppress(IndexError):

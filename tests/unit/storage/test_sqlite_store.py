@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -45,6 +46,9 @@ class Setting:
         create(self.place, "store", self.clock.now_us())
         self.files = disk.files if disk else OsFiles()
 
+    def _free_bytes(self, folder: Path) -> int:
+        return self.free(folder)
+
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[SqliteStore]:
         store = SqliteStore(
@@ -54,7 +58,7 @@ class Setting:
             chance=SeededChance(0),
             key=KEY,
             recorder=RecorderSettings(),
-            free_bytes=lambda folder: self.free(folder),
+            free_bytes=self._free_bytes,
         )
         try:
             yield store
@@ -72,14 +76,14 @@ class Gate:
     def __call__(self, reader: Reader) -> int:
         before = number(reader, "count")
         self.reached.release()
-        assert self._open.wait(timeout=60)
+        assert self._open.wait(timeout=20)
         assert number(reader, "count") == before
         return before
 
     async def wait(self, times: int = 1) -> None:
         """Return when so many threads are held."""
         for _ in range(times):
-            assert await asyncio.to_thread(self.reached.acquire, timeout=60)
+            assert await asyncio.to_thread(self.reached.acquire, timeout=20)
 
     def let_go(self) -> None:
         self._open.set()
@@ -119,7 +123,7 @@ async def test_waiting_is_bounded(tmp_path: Path) -> None:
     async with Setting(tmp_path).opened() as store:
         held = asyncio.ensure_future(store.write(gate))
         await gate.wait()
-        ran = []
+        ran: list[object] = []
         writes = [asyncio.ensure_future(store.write(ran.append)) for _ in range(MAX_WAITING_UNITS + more)]
         await turns()
         assert store._in_flight == MAX_WAITING_UNITS
@@ -155,7 +159,7 @@ async def test_caller_that_goes_away_takes_nobody_with_it(tmp_path: Path) -> Non
         await turns()
         gone.cancel()
         gate.let_go()
-        assert await asyncio.gather(held, stays) == [0, 2]
+        assert (await held, await stays) == (0, 2)
         assert gone.cancelled()
         assert store.read_now(numbers_told) == [1, 2], "what was handed in is done, whoever still listens"
 
@@ -235,7 +239,7 @@ async def test_closed_store_leaves_one_file_and_a_signed_log(tmp_path: Path) -> 
         await store.write(state_and_evidence(1))
         await asyncio.gather(*(store.read(numbers_told) for _ in range(10)))
         await store.write(state_and_evidence(2))
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["state.db"]
+    assert os.listdir(tmp_path) == ["state.db"]
     async with setting.opened() as store:
         events = store.read_now(lambda reader: check_log(reader, KEY.verifier_key))
         assert events[-1].type == "meta.checkpoint_signed"

@@ -1,0 +1,239 @@
+"""Running: a workspace in memory for tests of operations; its runs end as the test says, and no model is called."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+from handshake.bootstrap import known_models, limits_of
+from handshake.kernel.errors import HandshakeError, ProviderFailed
+from handshake.kernel.event import Actor
+from handshake.kernel.ids import ArtifactId, JobId, MessageId, ModelId, ProviderId, SessionId, TurnId
+from handshake.kernel.job import Backend, Job, JobState, RunTicket
+from handshake.kernel.lane import LANES
+from handshake.kernel.message import SourceKind
+from handshake.kernel.queue import RunQueue
+from handshake.kernel.retry import Backoff, Fault, FaultKind
+from handshake.kernel.session import MemoryPolicy, Session
+from handshake.kernel.settings import Dialect, ModelSettings, ProviderSettings, SchedulerSettings, Settings
+from handshake.kernel.usage import TokenUsage
+from handshake.operations import cancelling, outcomes, records, runs, sessions
+from handshake.operations.cancelling import CancelResult
+from handshake.operations.outcomes import Answer, Ended, Failure, Timing
+from handshake.operations.records import NewIds
+from handshake.operations.runs import Accepted, Turn
+from handshake.operations.sessions import NewSession
+from handshake.operations.turns import Attempt
+from handshake.ports.store import Content, Reader, Unit
+from handshake.scheduler import recovery
+from handshake.scheduler.dispatcher import Dispatcher
+from handshake.testing.invariants import Contents, check_workspace
+from handshake.testing.memory_store import MemoryStore
+from handshake.testing.seeded_chance import SeededChance
+from handshake.testing.serial_store import SerialStore
+from handshake.testing.virtual_clock import VirtualClock
+
+DESK = ProviderId("desk")
+MODEL = ModelId("tiny")
+TEXT = "text/plain; charset=utf-8"
+PASSING = Fault(FaultKind.STATUS, 503, sent=True)
+FINAL = Fault(FaultKind.STATUS, 400, sent=True)
+USAGE = TokenUsage(3, 2, 5)
+
+
+def settings_of(
+    total: int = 64, *, each: int = 64, reserved: int = 1, models: dict[str, ModelSettings] | None = None, **groups: int
+) -> Settings:
+    """Return the settings of a workspace with one provider that has `each` slots, as has each of its models."""
+    provider = ProviderSettings(
+        dialects=(Dialect.OPENAI_CHAT,),
+        base_url="http://127.0.0.1:1/v1",
+        max_concurrent=each,
+        models={MODEL: ModelSettings(max_concurrent=each), **(models or {})},
+    )
+    scheduler = SchedulerSettings(
+        max_concurrent_runs=total, primary_reserved_runs=min(reserved, total - 1), concurrency_groups=groups
+    )
+    return Settings(providers={DESK: provider}, scheduler=scheduler)
+
+
+class Stage:
+    """Operations on a store in memory: runs start in the order of the scheduler, and wait for the test."""
+
+    def __init__(self, memory: MemoryStore, clock: VirtualClock, settings: Settings) -> None:
+        self.memory = memory
+        self.clock = clock
+        self.settings = settings
+        self.store = SerialStore(memory.opened)
+        self.new_id = NewIds(clock, memory.chance)
+        self.performed: list[RunTicket] = []
+        """What the dispatcher started, in order."""
+
+    @classmethod
+    async def open(cls, settings: Settings | None = None, *, dispatch: bool = True, seed: int = 1) -> Stage:
+        """Make a workspace and begin to dispatch."""
+        clock = VirtualClock()
+        stage = cls(MemoryStore(clock=clock, chance=SeededChance(seed)), clock, settings or settings_of())
+        await stage.begin(dispatch=dispatch)
+        return stage
+
+    async def begin(self, *, dispatch: bool = True) -> None:
+        """Start a runtime on what is stored; one that ran before is dead."""
+        self.epoch = await self.store.write(recovery.begin_epoch)
+        while await self.store.write(recovery.take_over):
+            pass
+        weights = {lane: self.settings.scheduler.lane_weights.of(lane) for lane in LANES}
+        self.queue = RunQueue(limits_of(self.settings), weights)
+        self.dispatcher = Dispatcher(self.queue, self.clock, self.epoch)
+        self.store.follow(self.dispatcher)
+        if dispatch:
+            await self.dispatcher.open(self.store, self._perform)
+
+    async def _perform(self, attempt: Attempt) -> None:
+        self.performed.append(attempt.ticket)
+
+    # -- units, for the test to put into batches ---------------------------------------------------------------
+
+    def new_session(self, **given: Any) -> NewSession:
+        """Return a session to create; what is not given is plain."""
+        plain: dict[str, Any] = {
+            "session_id": SessionId(self.new_id()), "model_id": MODEL, "provider_id": DESK, "backend": Backend.LOCAL,
+            "role": "coder", "memory_policy": MemoryPolicy.EPHEMERAL,
+        }  # fmt: skip
+        return NewSession(**{**plain, **given})
+
+    def turn(self, session_id: SessionId, text: str = "Hello", **given: Any) -> Turn:
+        """Return a turn to accept; what is not given is plain."""
+        data = text.encode()
+        digest = hashlib.sha256(data).hexdigest()
+        plain: dict[str, Any] = {
+            "turn_id": TurnId(self.new_id()), "message_id": MessageId(self.new_id()), "job_id": JobId(self.new_id()),
+            "trace_id": self.new_id(), "content": content_of(data), "actor": Actor.HUMAN,
+            "source_kind": SourceKind.OPERATOR, "trusted": True, "priority": 50, "lane": None, "max_retries": 3,
+            "retry_backoff": Backoff.EXPONENTIAL, "timeout_ms": 1_000, "max_output_tokens": None,
+            "idempotency_key": None, "request_sha256": digest,
+        }  # fmt: skip
+        return Turn(session_id=session_id, **{**plain, **given})
+
+    def accepting(self, turn: Turn) -> Unit[Accepted]:
+        """Return the unit that accepts a turn."""
+        known = known_models(self.settings)
+        return lambda tx: runs.accept(tx, self.queue, turn, known)
+
+    def finishing(
+        self,
+        ticket: RunTicket,
+        text: str = "Answer",
+        *,
+        usage: TokenUsage | None = USAGE,
+        finish_reason: str | None = "stop",
+        epoch: int | None = None,
+    ) -> Unit[Ended]:
+        """Return the unit that records an answer."""
+        answer = Answer(
+            message_id=MessageId(self.new_id()), content=content_of(text.encode()), prompt_hash="0" * 64,
+            finish_reason=finish_reason, usage=usage, timing=Timing(7, 3),
+        )  # fmt: skip
+        at = self.epoch if epoch is None else epoch
+        return lambda tx: outcomes.finish(tx, self.queue, ticket, answer, epoch=at)
+
+    def failing(
+        self,
+        ticket: RunTicket,
+        fault: Fault | None = PASSING,
+        *,
+        partial: str = "",
+        body: str = "",
+        error: HandshakeError | None = None,
+    ) -> Unit[Ended]:
+        """Return the unit that records a failed attempt."""
+        failure = Failure(
+            error=error or ProviderFailed(job_id=ticket.job_id), fault=fault, prompt_hash="0" * 64,
+            partial=content_of(partial.encode()) if partial else None,
+            provider_body=content_of(body.encode()) if body else None, timing=Timing(7, None),
+        )  # fmt: skip
+        return lambda tx: outcomes.fail(tx, self.queue, ticket, failure, epoch=self.epoch)
+
+    def handing_back(self, ticket: RunTicket, partial: str = "") -> Unit[Ended]:
+        """Return the unit that queues a run again whose runtime stops."""
+        content = content_of(partial.encode()) if partial else None
+        return lambda tx: outcomes.hand_back(tx, self.queue, ticket, content, epoch=self.epoch)
+
+    def releasing(self, ticket: RunTicket, partial: str = "") -> Unit[Ended]:
+        """Return the unit that frees what a cancelled attempt held."""
+        content = content_of(partial.encode()) if partial else None
+        return lambda tx: outcomes.release(tx, self.queue, ticket, content)
+
+    def cancelling(self, job_id: JobId, *, reason: str = "test", by: str = "operator") -> Unit[CancelResult]:
+        """Return the unit that cancels a run."""
+        return lambda tx: cancelling.cancel_run(tx, self.queue, records.job(tx, job_id), reason=reason, by=by)
+
+    def cancelling_session(self, session_id: SessionId) -> Unit[sessions.Cancelled]:
+        """Return the unit that cancels a session."""
+        return lambda tx: sessions.cancel(tx, self.queue, session_id, reason="test", by="operator", actor=Actor.HUMAN)
+
+    def pausing(self, session_id: SessionId) -> Unit[Session]:
+        """Return the unit that pauses a session."""
+        return lambda tx: sessions.pause(tx, self.queue, session_id)
+
+    def resuming(self, session_id: SessionId) -> Unit[Session]:
+        """Return the unit that resumes a session."""
+        return lambda tx: sessions.resume(tx, self.queue, session_id)
+
+    def completing(self, session_id: SessionId) -> Unit[Session]:
+        """Return the unit that completes a session."""
+        return lambda tx: sessions.complete(tx, self.queue, session_id)
+
+    # -- what tests do most ------------------------------------------------------------------------------------
+
+    async def batch(self, *units: Unit[Any]) -> list[Any]:
+        """Commit units together, in their order; return results and failures."""
+        return await asyncio.gather(*(self.store.write(unit) for unit in units), return_exceptions=True)
+
+    async def create(self, **given: Any) -> SessionId:
+        """Create a session."""
+        new = self.new_session(**given)
+        return (await self.store.write(lambda tx: sessions.create(tx, new, max_open=10_000))).session_id
+
+    async def send(self, session_id: SessionId, text: str = "Hello", **given: Any) -> JobId:
+        """Accept a turn."""
+        return (await self.store.write(self.accepting(self.turn(session_id, text, **given)))).job_id
+
+    async def look(self) -> None:
+        """Have the queue looked at, as after a wait."""
+        await self.store.write(lambda tx: None)
+
+    def session(self, session_id: SessionId) -> Session:
+        """Return a session as it is stored."""
+        return self.store.read_now(lambda reader: records.session(reader, session_id))
+
+    def job(self, job_id: JobId) -> Job:
+        """Return a job as it is stored."""
+        return self.store.read_now(lambda reader: records.job(reader, job_id))
+
+    def ticket(self, job_id: JobId) -> RunTicket:
+        """Return the ticket of a run's last attempt."""
+        job = self.job(job_id)
+        return RunTicket(job.job_id, job.session_id, job.attempt, job.provider_id, job.model_id)
+
+    def running(self) -> list[JobId]:
+        """Return the runs that are running, in order of acceptance."""
+        return [job.job_id for job in self.check().jobs if job.state is JobState.RUNNING]
+
+    def check(self) -> Contents:
+        """Check everything that must be true, in the rows and in the index, and return what is stored."""
+        found = self.store.read_now(self._checked)
+        assert len(self.queue) == sum(job.state is JobState.QUEUED for job in found.jobs), "the index differs"
+        assert self.queue.usage.total == sum(job.state is JobState.RUNNING for job in found.jobs), "the index differs"
+        held = sum(job.holds_slot for job in found.jobs)
+        assert sum(self.queue.usage.largest().values()) == held, "the index counts other connections"
+        return found
+
+    def _checked(self, reader: Reader) -> Contents:
+        return check_workspace(reader, self.memory.key.verifier_key)
+
+
+def content_of(data: bytes) -> Content:
+    """Return bytes as the store's `prepare` does, if they are few."""
+    return Content(ArtifactId(hashlib.sha256(data).hexdigest()), len(data), TEXT, data)

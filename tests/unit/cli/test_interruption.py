@@ -1,0 +1,94 @@
+"""Interruption: a signal ends the scope it falls into, never what stands outside of one."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from handshake.cli.border import Interrupted
+from handshake.cli.interruption import Interruption, run_async
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_the_scope(number: signal.Signals) -> None:
+    seen = []
+
+    async def main(interruption: Interruption) -> None:
+        try:
+            async with interruption.scope():
+                signal.raise_signal(number)
+                await asyncio.Event().wait()
+        finally:
+            seen.append(interruption.happened)
+
+    with pytest.raises(Interrupted):
+        run_async(main)
+    assert seen == [True]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_outside_of_scopes_it_waits_for_the_next_one(number: signal.Signals) -> None:
+    done = []
+
+    async def main(interruption: Interruption) -> None:
+        signal.raise_signal(number)
+        while not interruption.happened:
+            await asyncio.sleep(0)
+        done.append("committed and told")
+        async with interruption.scope():
+            done.append("never")
+
+    with pytest.raises(Interrupted):
+        run_async(main)
+    assert done == ["committed and told"]
+
+
+def test_work_goes_on_after_an_ended_scope() -> None:
+    async def main(interruption: Interruption) -> str:
+        try:
+            async with interruption.scope():
+                signal.raise_signal(signal.SIGINT)
+                await asyncio.Event().wait()
+        except Interrupted:
+            await asyncio.sleep(0)
+            async with asyncio.timeout(60):
+                await asyncio.sleep(0)
+            return "put in order"
+        return "never"
+
+    assert run_async(main) == "put in order"
+
+
+def test_a_timeout_inside_is_none_of_its_business() -> None:
+    async def main(interruption: Interruption) -> None:
+        async with interruption.scope(), asyncio.timeout(0):
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        run_async(main)
+
+
+@pytest.mark.parametrize("returned", [1, None])
+def test_without_a_signal_the_result_comes_back(returned: int | None) -> None:
+    async def main(interruption: Interruption) -> int | None:
+        async with interruption.scope():
+            return returned
+
+    assert run_async(main) == returned
+
+
+def test_signals_are_what_they_were_afterwards() -> None:
+    def now() -> list[Callable[..., object] | int | None]:
+        return [signal.getsignal(number) for number in SIGNALS]
+
+    async def main(interruption: Interruption) -> None:
+        return None
+
+    before = now()
+    run_async(main)
+    assert now() == before
