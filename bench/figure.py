@@ -124,6 +124,7 @@ TABLE: dict[str, Kind] = {
         bench="recorder", unit=EVENTS_PER_S, says="Events verified with schemas, `audit verify --deep`."
     ),
     "import_handshake": Kind(bench="start", unit=MS, says="A whole process that imports `handshake`.", at_most=150),
+    "first_use": Kind(bench="start", unit=MS, says="A whole process that also resolves `open_workspace`."),
     "handshake_help": Kind(bench="start", unit=MS, says="A whole process `handshake --help`.", at_most=250),
     "memory_import": Kind(bench="start", unit=MIB, says="Peak memory of a process that imports `handshake`."),
     "memory_open": Kind(bench="start", unit=MIB, says="Peak memory of a process that opens a workspace for work."),
@@ -186,28 +187,21 @@ def figure(
     )
 
 
+def goals(name: str) -> list[str]:
+    """Return the goals of a figure as they are shown."""
+    kind = TABLE[name]
+    bounds = ((kind.at_least, "≥ {:g}"), (kind.at_most, "≤ {:g}"), (kind.floor_ratio_at_least, "≥ {:g} of the floor"))
+    return [words.format(bound) for bound, words in bounds if bound is not None]
+
+
 def missed(name: str, one: Figure) -> list[str]:
-    """Return the goals that a figure does not reach, as they are shown."""
+    """Return the goals that a figure does not reach, as `goals` shows them."""
     kind = TABLE[name]
-    found = []
-    if kind.at_least is not None and one.value < kind.at_least:
-        found.append(f"≥ {kind.at_least:g}")
-    if kind.at_most is not None and one.value > kind.at_most:
-        found.append(f"≤ {kind.at_most:g}")
-    least = kind.floor_ratio_at_least
-    if least is not None and (one.ratio_to_floor is None or one.ratio_to_floor < least):
-        found.append(f"≥ {least:g} of the floor")
-    return found
-
-
-def goals(name: str) -> str:
-    """Return the goals of a figure as they are shown; empty if none was set."""
-    kind = TABLE[name]
-    parts = []
-    if kind.at_least is not None:
-        parts.append(f"≥ {kind.at_least:g}")
-    if kind.at_most is not None:
-        parts.append(f"≤ {kind.at_most:g}")
-    if kind.floor_ratio_at_least is not None:
-        parts.append(f"≥ {kind.floor_ratio_at_least:g} of the floor")
-    return ", ".join(parts)
+    ratio = one.ratio_to_floor or 0.0
+    reached = (
+        (kind.at_least, kind.at_least is not None and one.value >= kind.at_least),
+        (kind.at_most, kind.at_most is not None and one.value <= kind.at_most),
+        (kind.floor_ratio_at_least, kind.floor_ratio_at_least is not None and ratio >= kind.floor_ratio_at_least),
+    )
+    set_goals = [is_reached for bound, is_reached in reached if bound is not None]
+    return [goal for goal, is_reached in zip(goals(name), set_goals, strict=True) if not is_reached]

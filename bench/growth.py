@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
+import itertools
 import time
 from pathlib import Path
 
 import msgspec
 
-from bench.load import MAX_SESSIONS, opened
+from bench.load import MAX_SESSIONS, PRIORITIES, opened
 from bench.plan import Plan
 from handshake.kernel.ids import JobId, SessionId
-from handshake.kernel.lane import LANES
+from handshake.kernel.lane import LANES, Lane
 from handshake.kernel.limit import Limits, SlotKey
 from handshake.kernel.queue import QueuedRun, RunQueue
 
 _KEYS = tuple(SlotKey(f"provider{number}", "model", None) for number in range(3))
-_PRIORITIES = (10, 50, 90)
 _US = 1e6
 
 
@@ -38,7 +37,7 @@ async def beside(root: Path, plan: Plan) -> Costs:
     """Measure beside the queue of a filled workspace, and leave it as long as it was.
 
     A cycle lets as many runs go as hold slots, so that as many are finished, chosen and started in one commit, and
-    enqueues as many in one commit.
+    enqueues as many like them in one commit.
     """
     count = plan.in_flight
     choosing = enqueueing = 0.0
@@ -50,7 +49,7 @@ async def beside(root: Path, plan: Plan) -> Costs:
                 begun = time.perf_counter()
                 owners = await load.let_go(count)
                 let_go = time.perf_counter()
-                await asyncio.gather(*(load.accept(owner) for owner in owners))
+                await load.accept_again(owners)
                 enqueueing += time.perf_counter() - let_go
                 choosing += let_go - begun
     runs = plan.cycles * count
@@ -58,28 +57,28 @@ async def beside(root: Path, plan: Plan) -> Costs:
 
 
 class Index:
-    """The index of a queue, which stays as long as it is while runs are taken from it and added to it."""
+    """The index of a queue, which keeps its length and its mix: for each run that is taken, one like it is added."""
 
     def __init__(self, length: int) -> None:
         limits = Limits(total=64, primary_reserved=1, provider_default=64, model_default=64)
         self._queue = RunQueue(limits, dict.fromkeys(LANES, 1))
         self._number = 0
-        for _ in range(length):
-            self._add()
+        mixes = itertools.cycle(itertools.product(LANES, _KEYS, PRIORITIES))
+        for _, (lane, key, priority) in zip(range(length), mixes, strict=False):
+            self._add(lane, key, priority, f"tree-{self._number % MAX_SESSIONS}")
 
-    def _add(self) -> None:
+    def _add(self, lane: Lane, key: SlotKey, priority: int, tree: str) -> None:
         number = self._number = self._number + 1
-        session_id = SessionId(f"session-{number}")
         self._queue.add(
             QueuedRun(
                 job_id=JobId(f"job-{number}"),
-                session_id=session_id,
+                session_id=SessionId(f"session-{number}"),
                 enqueue_seq=number,
                 turn_seq=1,
-                lane=LANES[number % len(LANES)],
-                priority=_PRIORITIES[number % len(_PRIORITIES)],
-                key=_KEYS[number % len(_KEYS)],
-                fairness_key=f"tree-{number % MAX_SESSIONS}",
+                lane=lane,
+                priority=priority,
+                key=key,
+                fairness_key=tree,
                 attempt=0,
                 created_at_us=number,
                 not_before_us=0,
@@ -90,13 +89,14 @@ class Index:
         )
 
     def step_us(self, steps: int) -> float:
-        """Return microseconds for taking one run, adding one, and ending the one that was taken."""
+        """Return microseconds for taking one run, adding one like it, and ending the one that was taken."""
         queue = self._queue
+        gc.collect()
         begun = time.perf_counter()
         for _ in range(steps):
             run = queue.take(self._number)
             assert run is not None, "the queue holds runs, and slots are free"
-            self._add()
+            self._add(run.lane, run.key, run.priority, run.fairness_key)
             queue.free_connection(run.key)
             queue.vacate(run.session_id, run.lane)
         queue.drain_dirty()

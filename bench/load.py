@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ _GATHER = 1_024
 """Units handed to the store at once while a workspace is being filled."""
 _TEXT = "text/plain; charset=utf-8"
 _REQUEST_SHA256 = hashlib.sha256(b"bench").hexdigest()
-_PRIORITIES = (10, 50, 90)
+PRIORITIES = (10, 50, 90)
 
 
 def settings(held_slots: int) -> Settings:
@@ -151,11 +152,12 @@ class Load:
                 )
                 for _ in range(min(_GATHER, count - len(made)))
             ]
-            await asyncio.gather(
-                *(runtime.store.write(lambda tx, new=new: sessions.create(tx, new, max_open=10**9)) for new in news)
-            )
+            await asyncio.gather(*(self._create(new) for new in news))
             made += [new.session_id for new in news]
         return made
+
+    async def _create(self, new: sessions.NewSession) -> None:
+        await self.runtime.store.write(lambda tx: sessions.create(tx, new, max_open=10**9))
 
     async def accept(self, session_id: SessionId, *, lane: Lane | None = None, priority: int = 50) -> JobId:
         """Enqueue one run and return when that is durable."""
@@ -176,16 +178,18 @@ class Load:
         owners = await self.make_sessions(min(length + slots, MAX_SESSIONS), HELD)
         total = length + slots
         for start in range(0, total, _GATHER):
-            await asyncio.gather(
-                *(
-                    self.accept(
-                        owners[number % len(owners)],
-                        lane=LANES[number % len(LANES)],
-                        priority=_PRIORITIES[number % len(_PRIORITIES)],
-                    )
-                    for number in range(start, min(start + _GATHER, total))
-                )
+            numbers = range(start, min(start + _GATHER, total))
+            await self.accept_again([owners[number % len(owners)] for number in numbers])
+
+    async def accept_again(self, owners: Sequence[SessionId]) -> None:
+        """Enqueue one run in each of these sessions, all at once; a session keeps to one lane and priority."""
+        places = [zlib.crc32(owner.encode()) % (len(LANES) * len(PRIORITIES)) for owner in owners]
+        await asyncio.gather(
+            *(
+                self.accept(owner, lane=LANES[place % len(LANES)], priority=PRIORITIES[place // len(LANES)])
+                for owner, place in zip(owners, places, strict=True)
             )
+        )
 
     async def _accept(self, turn: runs.Turn) -> None:
         runtime = self.runtime
@@ -231,10 +235,7 @@ class Load:
 @asynccontextmanager
 async def opened(root: Path, *, slots: int, through_gate: bool = False) -> AsyncIterator[Load]:
     """Open a workspace for a measurement; one that is not there yet is made."""
-    place = WorkspaceFolder(root)
-    if not place.folder.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        init_workspace(root)
+    place = _workspace(root)
     models = {QUICK: ScriptedModel(lambda text: ("ok",))}
     runtime = await open_runtime(place, Configuration(settings(slots), {}), models=models, dispatch=False)
     load = Load(runtime)
@@ -244,3 +245,11 @@ async def opened(root: Path, *, slots: int, through_gate: bool = False) -> Async
     finally:
         runtime.turns.stopping = True
         await close_runtime(runtime, drain_us=Microseconds(0))
+
+
+def _workspace(root: Path) -> WorkspaceFolder:
+    place = WorkspaceFolder(root)
+    if not place.folder.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        init_workspace(root)
+    return place

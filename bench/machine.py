@@ -16,7 +16,7 @@ from bench.figure import Machine, rounded
 from handshake.bootstrap import engine_version
 
 RESULTS = Path(__file__).resolve().parent / "results"
-"""Where results and measured workspaces lie: on the project's own disk, as a folder for temporary files may be memory."""
+"""Where results and measured workspaces lie: on the project's disk, as a folder for temporary files may be memory."""
 _FLUSHES = 50
 
 

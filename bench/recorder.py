@@ -6,6 +6,7 @@ import asyncio
 import gc
 import hashlib
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,13 @@ async def append(load: Load, owners: list[SessionId], count: int) -> int:
     store, new_id = load.runtime.store, load.runtime.new_id
     each = -(-count // (len(owners) * EVENTS_PER_UNIT))
 
-    def unit(tx: Tx, session_id: SessionId) -> None:
+    def unit(session_id: SessionId, tx: Tx) -> None:
         for number in range(EVENTS_PER_UNIT):
             _append_one(tx, session_id, new_id(), number)
 
+    units = [partial(unit, owner) for owner in owners]
     for _ in range(each):
-        await asyncio.gather(*(store.write(lambda tx, one=owner: unit(tx, one)) for owner in owners))
+        await asyncio.gather(*(store.write(one) for one in units))
     return each * len(owners) * EVENTS_PER_UNIT
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -77,13 +78,13 @@ def _machine(machine: Machine) -> str:
 
 
 def _cells(name: str, one: Figure) -> tuple[str, ...]:
-    goal = goals(name)
+    short = missed(name, one)
     return (
         f"{_number(one.value)} {one.unit}",
         "" if one.low is None or one.high is None else f"{_number(one.low)} – {_number(one.high)}",
         "" if one.floor is None else _number(one.floor),
         "" if one.ratio_to_floor is None else f"{one.ratio_to_floor:.2f} ×",
-        f"{goal}: {'missed' if missed(name, one) else 'met'}" if goal else "",
+        ", ".join(f"{goal} {'missed' if goal in short else 'met'}" for goal in goals(name)),
         ", ".join(f"{peer} {_number(value)} ({_times(one.value, value)})" for peer, value in (one.peers or {}).items()),
     )
 
@@ -102,6 +103,6 @@ def _number(value: float) -> str:
     return f"{value:,.0f}".replace(",", " ") if value >= 1_000 else f"{value:.4g}"
 
 
-def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _markdown(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -14,23 +14,25 @@ from handshake.bootstrap import init_workspace
 
 _NOTHING = ("-c", "pass")
 _IMPORT = ("-c", "import handshake")
+_USE = ("-c", "from handshake import open_workspace")
 _HELP = ("-m", "handshake", "--help")
 _PEAK = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 """Tells the kernel's own count of the most memory that the process held, in KiB."""
 _IMPORT_AND_TELL = ("-c", f"import handshake\n{_PEAK}")
-_OPEN_AND_TELL = (
-    "-c",
-    "import asyncio, handshake\n"
-    "async def look():\n"
-    "    async with handshake.open_workspace('.'): pass\n"
-    f"asyncio.run(look())\n{_PEAK}",
-)
+_OPEN = """
+import asyncio, handshake
+async def look():
+    async with handshake.open_workspace("."):
+        pass
+asyncio.run(look())
+"""
+_OPEN_AND_TELL = ("-c", _OPEN + _PEAK)
 _KIB_PER_MIB = 1_024
 
 
 def measure(plan: Plan) -> dict[str, Figure]:
     """Measure every figure of starting, the processes in turn."""
-    timed: dict[tuple[str, ...], list[float]] = {_NOTHING: [], _IMPORT: [], _HELP: []}
+    timed: dict[tuple[str, ...], list[float]] = {_NOTHING: [], _IMPORT: [], _USE: [], _HELP: []}
     peaks: dict[tuple[str, ...], list[float]] = {_IMPORT_AND_TELL: [], _OPEN_AND_TELL: []}
     with scratch() as folder:
         init_workspace(folder)
@@ -47,6 +49,7 @@ def measure(plan: Plan) -> dict[str, Figure]:
     floors = timed[_NOTHING]
     return {
         "import_handshake": figure("import_handshake", timed[_IMPORT], floors=floors),
+        "first_use": figure("first_use", timed[_USE], floors=floors),
         "handshake_help": figure("handshake_help", timed[_HELP], floors=floors),
         "memory_import": figure("memory_import", peaks[_IMPORT_AND_TELL]),
         "memory_open": figure("memory_open", peaks[_OPEN_AND_TELL]),

@@ -291,7 +291,6 @@ async def test_init_makes_a_workspace_once(handshake: CommandLine, tmp_path: Pat
     assert (await handshake("init", str(tmp_path / "new"))).code == 5
 
 
-@requirement("recorder.log.verifies")
 async def test_verifying_a_changed_log_ends_with_the_integrity_code(handshake: CommandLine) -> None:
     assert handshake.folder is not None
     async with Upstream(ANSWERS) as upstream:

@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -29,6 +28,14 @@ def holding() -> tuple[Reply, Hold]:
 async def jobs_of(handshake: CommandLine) -> list[tuple[str, str | None, int]]:
     """Return state, reason and attempts of every job, as another process sees them."""
     return [(one["state"], one["reason"], one["attempt"]) for one in (await handshake("job", "list", "--json")).lines]
+
+
+async def heard(terminal: int, wanted: str) -> str:
+    """Return what a terminal shows up to `wanted`."""
+    shown = ""
+    while wanted not in shown:
+        shown += (await asyncio.to_thread(os.read, terminal, 65_536)).decode()
+    return shown
 
 
 async def test_a_real_engine_answers_in_plain_text_and_in_json(handshake: CommandLine, engine: str) -> None:
@@ -228,25 +235,47 @@ async def test_a_tail_sees_events_of_another_process_as_they_come(handshake: Com
     assert seen == listed[: len(seen)]
 
 
-async def test_a_terminal_gets_no_control_characters_and_a_summary(handshake: CommandLine, tmp_path: Path) -> None:
+async def on_terminal(handshake: CommandLine, *arguments: str) -> tuple[asyncio.subprocess.Process, int]:
+    """Start a command on a terminal; return it with our side of the terminal."""
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        str(PROGRAM),
+        *arguments,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=handshake.environment({"TERM": "xterm", "COLUMNS": "100"}),
+    )
+    os.close(theirs)
+    return process, ours
+
+
+async def test_a_terminal_gets_no_control_characters_and_a_summary(handshake: CommandLine) -> None:
     assert handshake.folder is not None
     async with Upstream(chunked(event_stream("\x1b[31mred\x07", "\nnext"))) as upstream:
         configure(handshake.folder, upstream.base_url)
         session = await handshake.session()
-        ours, theirs = pty.openpty()
-        process = await asyncio.create_subprocess_exec(
-            *(str(PROGRAM), "session", "send", session, "now"),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=handshake.environment({"TERM": "xterm", "COLUMNS": "100"}),
-        )
-        os.close(theirs)
-        code = await process.wait()
-    shown = os.read(ours, 65_536).decode()
-    os.close(ours)
-    assert code == 0
+        process, terminal = await on_terminal(handshake, "session", "send", session, "now")
+        shown = await heard(terminal, ", job ")
+        assert await process.wait() == 0
+    os.close(terminal)
     assert "?[31mred?\r\nnext\r\n" in shown
     assert "completed, 5 tokens, 1 attempt, job " in shown
     raw = await handshake("session", "messages", session)
     assert "\x1b[31mred\x07\nnext" in raw.out
+
+
+async def test_a_terminal_shows_why_a_run_waits(handshake: CommandLine) -> None:
+    assert handshake.folder is not None
+    reply, hold = holding()
+    async with Upstream(reply) as upstream:
+        configure(handshake.folder, upstream.base_url, "[scheduler.max_concurrent_per_model]\nlocal = 1\n")
+        first, second = await handshake.session(), await handshake.session()
+        assert (await handshake("session", "send", first, "x", "--no-wait")).code == 0
+        process, terminal = await on_terminal(handshake, "session", "send", second, "now")
+        await heard(terminal, "queued: the model's slots are taken (1 running, 1 waiting)")
+        hold.release()
+        assert "First line.\r\nSecond line.\r\n" in await heard(terminal, "completed, ")
+        assert await process.wait() == 0
+    os.close(terminal)
+    assert [state for state, _, _ in await jobs_of(handshake)] == ["completed", "completed"]

@@ -125,7 +125,10 @@ def _spelling(parameter: click.Parameter) -> str:
 
 
 def _prepare_streams() -> None:
-    """Let no character end a command: what the terminal's encoding lacks is shown as its number."""
+    """Let no character end a command, nor a closed stream: what an encoding lacks is shown as its number."""
+    if sys.stdout is None or sys.stderr is None:
+        nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (it lasts as long as the process)
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -155,8 +155,8 @@ class Board:
         self.say(f"{row.name}: {result.state}, {row.tokens} tokens so far")
 
     def say(self, text: str) -> None:
-        """Print a line where no table is drawn."""
-        if not (self._wants_live or self._quiet):
+        """Print a line while no table is drawn."""
+        if self._live is None and not self._quiet:
             click.echo(text)
 
     def as_expected(self) -> bool:

@@ -11,6 +11,7 @@ import click
 
 MAX_CELL_CHARS = 60
 """Longest text in one cell of a list; the whole of it is in `show` and in JSON."""
+_UNBOUNDED_CHARS = 10_000
 _LINE_BREAKS = frozenset("\n\t")
 
 
@@ -33,10 +34,9 @@ def print_objects(values: Iterable[object]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a list: a table on a terminal, aligned text on a pipe."""
+    """Print a list: a table on a terminal that is wide enough for its ids, else aligned text."""
     cells = [[cell(value) for value in row] for row in rows]
-    if is_terminal(sys.stdout):
-        _print_rich(columns, cells)
+    if is_terminal(sys.stdout) and _print_rich(columns, cells):
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in (columns, *cells):
@@ -84,7 +84,8 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Print a table in which only words are folded; return False, and print nothing, if it does not fit."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -92,8 +93,12 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        is_words = any(" " in row[number] for row in rows)
-        table.add_column(column, overflow="fold", no_wrap=not is_words)  # an id is copied whole
+        has_words = any(" " in row[number] for row in rows)
+        table.add_column(column, overflow="fold", no_wrap=not has_words)
     for row in rows:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console = Console()
+    if console.measure(table, options=console.options.update(width=_UNBOUNDED_CHARS)).minimum > console.width:
+        return False
+    console.print(table)
+    return True

@@ -235,8 +235,10 @@ def _read_stdin() -> str:
 
     Raises:
         TooLarge: more than a message may have.
-        InvalidRequest: not UTF-8.
+        InvalidRequest: not UTF-8, or there is no standard input.
     """
+    if sys.stdin is None:
+        raise InvalidRequest(field="text", reason="no_standard_input")
     data = sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
     if len(data) > MAX_MESSAGE_BYTES:
         raise TooLarge(field="text", limit_bytes=MAX_MESSAGE_BYTES)

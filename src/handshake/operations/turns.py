@@ -217,7 +217,7 @@ class Turns:
         for tried in range(OUTCOME_RETRIES):
             try:
                 return await self._store.write(unit, outcome=True)
-            except StoreFailed as failure:
+            except (StoreFailed, IntegrityBroken) as failure:  # also an index that differed and was read again
                 if failure.context.get("reason") == "closed":
                     raise
                 await self._clock.sleep_us(as_span_us(OUTCOME_RETRY_MS << min(tried, 6)))

@@ -31,6 +31,7 @@ class Event(msgspec.Struct, frozen=True):
     session_id: str | None
     job_id: str | None
     payload: dict[str, Any]
+    hash: str
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -75,7 +76,7 @@ def check_log(reader: Reader, key: VerifierKey) -> list[Event]:
         assert columns == (name, session_id, job_id), f"event {seq} has columns of another"
         frontier, prev = frontier.append(digest), digest.hex()
         roots[seq] = frontier.root()
-        events.append(Event(seq, name, session_id, job_id, told["payload"]))
+        events.append(Event(seq, name, session_id, job_id, told["payload"], prev))
     end: Any = reader.row("log_state")
     assert tuple(end) == (frontier.size, prev, frontier.to_bytes()), "the stored end of the log is another"
     _check_checkpoints(reader, key, roots, events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -31,14 +32,11 @@ def test_a_signal_ends_the_scope(number: signal.Signals) -> None:
     assert seen == [True]
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_outside_of_scopes_it_waits_for_the_next_one(number: signal.Signals) -> None:
+def test_outside_of_scopes_it_waits_for_the_next_one() -> None:
     done = []
 
     async def main(interruption: Interruption) -> None:
-        signal.raise_signal(number)
-        while not interruption.happened:
-            await asyncio.sleep(0)
+        interruption.note()
         done.append("committed and told")
         async with interruption.scope():
             done.append("never")
@@ -92,3 +90,15 @@ def test_signals_are_what_they_were_afterwards() -> None:
     before = now()
     run_async(main)
     assert now() == before
+
+
+def test_a_second_signal_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(code: int) -> NoReturn:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("os._exit", leave)
+    interruption = Interruption()
+    interruption.note()
+    with pytest.raises(SystemExit) as left:
+        interruption.note()
+    assert left.value.code == 130

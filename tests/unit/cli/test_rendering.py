@@ -80,8 +80,17 @@ def test_a_table_on_a_terminal_shows_markup_as_it_is(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "60")
-    wide = "0" * 36
-    print_table(("ID", "TITLE"), [(wide, "[red]not red[/red] but a title of many words")])
-    out = capsys.readouterr().out
-    assert wide in out
-    assert "[red]not" in out
+    print_table(("ID", "TITLE"), [("0" * 36, "[red]not red[/red] but a title of many words")])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:2] == ["0" * 36, "[red]not"] for line in lines)
+    assert max(map(len, lines)) <= 60
+
+
+def test_a_terminal_that_is_too_narrow_for_ids_gets_them_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(("A", "B"), [("0" * 36, "1" * 36)])
+    assert capsys.readouterr().out.splitlines()[1] == f"{'0' * 36}  {'1' * 36}"
