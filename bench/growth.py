@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import time
+import zlib
 from pathlib import Path
 
 import msgspec
 
-from bench.load import MAX_SESSIONS, PRIORITIES, opened
+from bench.load import GATHER, HELD, Load, opened
 from bench.plan import Plan
 from handshake.kernel.ids import JobId, SessionId
 from handshake.kernel.lane import LANES, Lane
@@ -17,6 +19,8 @@ from handshake.kernel.limit import Limits, SlotKey
 from handshake.kernel.queue import QueuedRun, RunQueue
 
 _KEYS = tuple(SlotKey(f"provider{number}", "model", None) for number in range(3))
+_PRIORITIES = (10, 50, 90)
+_TREES = 10_000
 _US = 1e6
 
 
@@ -27,33 +31,54 @@ class Costs(msgspec.Struct, frozen=True):
     enqueue_us: float
 
 
-async def fill(root: Path, length: int, plan: Plan) -> None:
-    """Make a workspace in which `length` runs are queued."""
-    async with opened(root, slots=plan.in_flight) as load:
-        await load.fill(length, plan.in_flight)
+class Filled:
+    """A workspace whose runs wait in a queue of a given length, spread over its sessions.
 
-
-async def beside(root: Path, plan: Plan) -> Costs:
-    """Measure beside the queue of a filled workspace, and leave it as long as it was.
-
-    A cycle lets as many runs go as hold slots, so that as many are finished, chosen and started in one commit, and
-    enqueues as many like them in one commit.
+    Workspaces of every length have the same sessions and go through them in the same haphazard order, so that they
+    differ in nothing but the queue: a commit of theirs touches as many pages.
     """
-    count = plan.in_flight
-    choosing = enqueueing = 0.0
-    async with opened(root, slots=count) as load:
-        for _ in range(2):  # the first reads pages and fills caches
-            choosing = enqueueing = 0.0
-            gc.collect()
-            for _ in range(plan.cycles):
-                begun = time.perf_counter()
-                owners = await load.let_go(count)
-                let_go = time.perf_counter()
-                await load.accept_again(owners)
-                enqueueing += time.perf_counter() - let_go
-                choosing += let_go - begun
-    runs = plan.cycles * count
-    return Costs(_US * choosing / runs, _US * enqueueing / runs)
+
+    def __init__(self, root: Path, plan: Plan) -> None:
+        self.root = root
+        self._plan = plan
+        self._owners: list[SessionId] = []
+        self._next = 0
+
+    async def fill(self, length: int) -> None:
+        """Take all held slots, and queue `length` runs behind them."""
+        async with opened(self.root, slots=self._plan.in_flight) as load:
+            owners = await load.make_sessions(self._plan.sessions, HELD)
+            self._owners = sorted(owners, key=lambda owner: zlib.crc32(owner.encode()))
+            missing = length + self._plan.in_flight
+            while missing:
+                missing -= await self._enqueue(load, min(missing, GATHER))
+
+    async def costs(self) -> Costs:
+        """Measure beside the queue, and leave it as long as it was.
+
+        A cycle lets as many runs go as hold slots, so that as many are finished, chosen and started in one commit,
+        and enqueues as many in one commit.
+        """
+        count, cycles = self._plan.in_flight, self._plan.cycles
+        choosing = enqueueing = 0.0
+        async with opened(self.root, slots=count) as load:
+            for _ in range(2):  # the first reads pages and fills caches
+                choosing = enqueueing = 0.0
+                gc.collect()
+                for _ in range(cycles):
+                    begun = time.perf_counter()
+                    await load.let_go(count)
+                    let_go = time.perf_counter()
+                    await self._enqueue(load, count)
+                    enqueueing += time.perf_counter() - let_go
+                    choosing += let_go - begun
+        return Costs(_US * choosing / (cycles * count), _US * enqueueing / (cycles * count))
+
+    async def _enqueue(self, load: Load, count: int) -> int:
+        owners = [self._owners[(self._next + number) % len(self._owners)] for number in range(count)]
+        self._next += count
+        await asyncio.gather(*(load.accept(owner) for owner in owners))
+        return count
 
 
 class Index:
@@ -63,9 +88,9 @@ class Index:
         limits = Limits(total=64, primary_reserved=1, provider_default=64, model_default=64)
         self._queue = RunQueue(limits, dict.fromkeys(LANES, 1))
         self._number = 0
-        mixes = itertools.cycle(itertools.product(LANES, _KEYS, PRIORITIES))
+        mixes = itertools.cycle(itertools.product(LANES, _KEYS, _PRIORITIES))
         for _, (lane, key, priority) in zip(range(length), mixes, strict=False):
-            self._add(lane, key, priority, f"tree-{self._number % MAX_SESSIONS}")
+            self._add(lane, key, priority, f"tree-{self._number % _TREES}")
 
     def _add(self, lane: Lane, key: SlotKey, priority: int, tree: str) -> None:
         number = self._number = self._number + 1

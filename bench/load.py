@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from handshake.kernel.configuration import Configuration
 from handshake.kernel.event import Actor
 from handshake.kernel.ids import JobId, MessageId, ModelId, ProviderId, SessionId, TurnId
 from handshake.kernel.job import Backend
-from handshake.kernel.lane import LANES, Lane
+from handshake.kernel.lane import Lane
 from handshake.kernel.message import SourceKind
 from handshake.kernel.retry import Backoff
 from handshake.kernel.session import MemoryPolicy
@@ -40,13 +39,10 @@ QUICK = ProviderId("quick")
 HELD = ProviderId("held")
 """Its runs wait for `Load.let_go`; it has as many slots as there are clients."""
 MODEL = ModelId("model")
-MAX_SESSIONS = 10_000
-"""Sessions over which a long queue is spread: as many as a workspace may have open by default."""
-_GATHER = 1_024
+GATHER = 1_024
 """Units handed to the store at once while a workspace is being filled."""
 _TEXT = "text/plain; charset=utf-8"
 _REQUEST_SHA256 = hashlib.sha256(b"bench").hexdigest()
-PRIORITIES = (10, 50, 90)
 
 
 def settings(held_slots: int) -> Settings:
@@ -150,7 +146,7 @@ class Load:
                     role="coder",
                     memory_policy=MemoryPolicy.EPHEMERAL,
                 )
-                for _ in range(min(_GATHER, count - len(made)))
+                for _ in range(min(GATHER, count - len(made)))
             ]
             await asyncio.gather(*(self._create(new) for new in news))
             made += [new.session_id for new in news]
@@ -172,24 +168,6 @@ class Load:
         await self._accept(turn)
         await done
         return turn.job_id
-
-    async def fill(self, length: int, slots: int) -> None:
-        """Take all held slots, and queue `length` runs behind them over many sessions, lanes and priorities."""
-        owners = await self.make_sessions(min(length + slots, MAX_SESSIONS), HELD)
-        total = length + slots
-        for start in range(0, total, _GATHER):
-            numbers = range(start, min(start + _GATHER, total))
-            await self.accept_again([owners[number % len(owners)] for number in numbers])
-
-    async def accept_again(self, owners: Sequence[SessionId]) -> None:
-        """Enqueue one run in each of these sessions, all at once; a session keeps to one lane and priority."""
-        places = [zlib.crc32(owner.encode()) % (len(LANES) * len(PRIORITIES)) for owner in owners]
-        await asyncio.gather(
-            *(
-                self.accept(owner, lane=LANES[place % len(LANES)], priority=PRIORITIES[place // len(LANES)])
-                for owner, place in zip(owners, places, strict=True)
-            )
-        )
 
     async def _accept(self, turn: runs.Turn) -> None:
         runtime = self.runtime

@@ -20,6 +20,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Runs of one round, one at a time."""
     sizes: tuple[int, ...]
     """Lengths of the queue."""
+    sessions: int
+    """Sessions over which each queue is spread: at most as many as a workspace may have open by default."""
     cycles: int
     """Times that `in_flight` runs are enqueued and started beside each queue."""
     index_steps: int
@@ -40,6 +42,7 @@ FULL = Plan(
     runs=6_400,
     alone=300,
     sizes=(100, 1_000, 10_000, 100_000),
+    sessions=10_000,
     cycles=12,
     index_steps=4_000,
     events=65_536,
@@ -54,6 +57,7 @@ QUICK = Plan(
     runs=1_920,
     alone=60,
     sizes=(100, 1_000),
+    sessions=1_000,
     cycles=4,
     index_steps=1_000,
     events=16_384,
@@ -68,6 +72,7 @@ SMALLEST = Plan(
     runs=8,
     alone=2,
     sizes=(4, 8),
+    sessions=4,
     cycles=1,
     index_steps=8,
     events=64,

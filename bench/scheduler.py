@@ -45,10 +45,10 @@ def measure(plan: Plan, peers: Mapping[str, PeerRuns]) -> dict[str, Figure]:
 async def _all_rounds(folder: Path, plan: Plan, rounds: _Rounds) -> None:
     together = await floor.record_runs(folder / "together", plan, in_flight=plan.in_flight, count=plan.runs)
     single = await floor.record_runs(folder / "single", plan, in_flight=1, count=plan.alone)
-    filled = {size: folder / f"filled-{size}" for size in plan.sizes}
-    for size, root in filled.items():
-        await growth.fill(root, size, plan)
-    longest = filled[max(filled)]
+    filled = {size: growth.Filled(folder / f"filled-{size}", plan) for size in plan.sizes}
+    for size, workspace in filled.items():
+        await workspace.fill(size)
+    longest = filled[max(filled)].root
     for number in range(plan.rounds):
         here = folder / f"round-{number}"
         rounds.free.append(await lifecycle.throughput(here / "free", plan))
@@ -59,8 +59,8 @@ async def _all_rounds(folder: Path, plan: Plan, rounds: _Rounds) -> None:
         rounds.start.append(median(alone.to_start))
         rounds.durable.append(median(alone.to_durable))
         rounds.alone_floors.append(_MS / floor.play(single, here / "alone.db"))
-        for size, root in filled.items():
-            rounds.costs[size].append(await growth.beside(root, plan))
+        for size, workspace in filled.items():
+            rounds.costs[size].append(await workspace.costs())
 
 
 def _figures(rounds: _Rounds, peers: Mapping[str, PeerRuns]) -> dict[str, Figure]:

@@ -1,12 +1,16 @@
-"""Running: a workspace in memory for tests of operations; its runs end as the test says, and no model is called."""
+"""Running: workspaces in memory for tests: a stage, whose runs end as the test says, and a scene with a model."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-from handshake.bootstrap import known_models, limits_of
+from handshake.bootstrap import Runtime, assemble, known_models, limits_of
+from handshake.kernel.configuration import Configuration
 from handshake.kernel.errors import HandshakeError, ProviderFailed
 from handshake.kernel.event import Actor
 from handshake.kernel.ids import ArtifactId, JobId, MessageId, ModelId, ProviderId, SessionId, TurnId
@@ -25,14 +29,18 @@ from handshake.operations.records import NewIds
 from handshake.operations.runs import Accepted, Turn
 from handshake.operations.sessions import NewSession
 from handshake.operations.turns import Attempt
+from handshake.ports.model import Model
 from handshake.ports.store import Content, Reader, Unit
 from handshake.scheduler import recovery
 from handshake.scheduler.dispatcher import Dispatcher
+from handshake.storage.workspace_folder import WorkspaceFolder
 from handshake.testing.invariants import Contents, check_workspace
 from handshake.testing.memory_store import MemoryStore
+from handshake.testing.scripted_model import ScriptedModel
 from handshake.testing.seeded_chance import SeededChance
 from handshake.testing.serial_store import SerialStore
 from handshake.testing.virtual_clock import VirtualClock
+from handshake.workspace import SessionHandle, Workspace
 
 DESK = ProviderId("desk")
 MODEL = ModelId("tiny")
@@ -237,3 +245,59 @@ class Stage:
 def content_of(data: bytes) -> Content:
     """Return bytes as the store's `prepare` does, if they are few."""
     return Content(ArtifactId(hashlib.sha256(data).hexdigest()), len(data), TEXT, data)
+
+
+class Scene:
+    """A whole runtime in memory, with a model that does what its script says, and time that the test moves."""
+
+    def __init__(self, runtime: Runtime, memory: MemoryStore, clock: VirtualClock) -> None:
+        self.runtime = runtime
+        self.memory = memory
+        self.clock = clock
+        self.workspace = Workspace(runtime)
+
+    async def create(self, **given: Any) -> SessionHandle:
+        """Create a session."""
+        plain: dict[str, Any] = {"role": "coder", "model": f"{DESK}/{MODEL}", "memory_policy": "EPHEMERAL"}
+        return await self.workspace.sessions.create(**{**plain, **given})
+
+    async def settle(self) -> None:
+        """Let everything happen that can happen while time stands still."""
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    async def pass_time(self, span_us: int) -> None:
+        """Let time pass, and everything happen that follows."""
+        await self.settle()
+        self.clock.advance(span_us)
+        await self.settle()
+
+    def check(self) -> Contents:
+        """Check everything that must be true of the rows, and return what is stored."""
+        key = self.memory.key.verifier_key
+        return self.runtime.store.read_now(lambda reader: check_workspace(reader, key))
+
+
+@asynccontextmanager
+async def scene(
+    model: Model | None = None, settings: Settings | None = None, *, memory: MemoryStore | None = None
+) -> AsyncIterator[Scene]:
+    """Open a workspace in memory, or the one that `memory` holds, and close it at the end without patience."""
+    clock = VirtualClock() if memory is None else memory.clock
+    assert isinstance(clock, VirtualClock)
+    kept = memory or MemoryStore(clock=clock)
+    runtime = await assemble(
+        WorkspaceFolder(Path("/nowhere")),
+        Configuration(settings or settings_of(), {}),
+        SerialStore(kept.opened),
+        clock,
+        NewIds(clock, kept.chance),
+        {DESK: model or ScriptedModel()},
+        None,
+        dispatch=True,
+    )
+    try:
+        yield Scene(runtime, kept, clock)
+    finally:
+        await runtime.dispatcher.close(0, before_cut=lambda: setattr(runtime.turns, "stopping", True))
+        runtime.feeds.close()

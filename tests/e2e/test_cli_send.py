@@ -130,8 +130,9 @@ async def test_a_signal_cancels_the_run_for_good(handshake: CommandLine, number:
 
 async def test_a_reader_of_the_answer_that_leaves_cancels_the_run(handshake: CommandLine) -> None:
     assert handshake.folder is not None
-    reply, hold = holding()
-    async with Upstream(reply) as upstream:
+    hold, never = Hold(), Hold()
+    pieces = [event_stream(text, finish_reason=None, usage=None, done=False) for text in ("First.", "Second.")]
+    async with Upstream(chunked(pieces[0], hold, pieces[1], never)) as upstream:
         configure(handshake.folder, upstream.base_url)
         session = await handshake.session()
         reading, writing = os.pipe()
@@ -143,7 +144,18 @@ async def test_a_reader_of_the_answer_that_leaves_cancels_the_run(handshake: Com
         os.close(reading)
         hold.release()
         assert await process.wait() == 1
-    assert await jobs_of(handshake) in ([("cancelled", "interrupted", 1)], [("completed", None, 1)])
+    assert await jobs_of(handshake) == [("cancelled", "interrupted", 1)]
+
+
+async def test_a_cloud_is_refused_with_the_code_for_denied(handshake: CommandLine) -> None:
+    assert handshake.folder is not None
+    async with Upstream(ANSWERS) as upstream:
+        configure(handshake.folder, upstream.base_url, "forwards_to_cloud = true\n")
+        session = await handshake.session()
+        refused = await handshake("session", "send", session, "one", "--json")
+        assert upstream.received == []
+    assert (refused.code, refused.error["code"]) == (3, "HSK-403-CLOUD-CONSENT-REQUIRED")
+    assert await jobs_of(handshake) == []
 
 
 @requirement("recovery.start.dispatches_queue")

@@ -105,4 +105,8 @@ async def until_ended(hs: Workspace, job_id: JobId) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run({"send": send_until_killed, "drain": drain}[sys.argv[2]](sys.argv[1], *sys.argv[3:]))
+    match sys.argv[1:]:
+        case [where, "send", number]:
+            asyncio.run(send_until_killed(where, number))
+        case [where, "drain"]:
+            asyncio.run(drain(where))

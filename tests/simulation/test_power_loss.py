@@ -204,7 +204,7 @@ class Hasty(SerialStore):
 def test_store_that_does_not_wait_for_the_disk_is_caught(tmp_path: Path) -> None:
     whole = undisturbed(new_disk(tmp_path / "whole"))
     caught = 0
-    for operation in range(whole.first + 40, whole.last, 29):
+    for operation in range(whole.first + 40, whole.last - 100, 29):  # it syncs less, and so does less
         lost = cut(new_disk(tmp_path / f"{operation}"), operation, store_kind=Hasty)
         disk = lost.disk.power_loss(tmp_path / f"{operation}-after", seed=operation)
         caught += digest_of(disk) not in whole.states[lost.commits : lost.commits + 2]

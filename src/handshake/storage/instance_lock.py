@@ -39,13 +39,14 @@ class InstanceLock:
     """An exclusive lock on a workspace, held until `release` or the end of the process."""
 
     def __init__(self, path: Path, holder: Holder) -> None:
-        """Take the lock at once.
+        """Take the lock at once; its folder is made if it is missing, as after a copy that left empty folders out.
 
         Raises:
             StateConflict: another runtime holds it; the error names it.
             StoreFailed: there can be no lock in this place.
         """
         try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as failure:
             raise coded(failure) from failure

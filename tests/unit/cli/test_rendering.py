@@ -83,7 +83,6 @@ def test_a_table_on_a_terminal_shows_markup_as_it_is(
     print_table(("ID", "TITLE"), [("0" * 36, "[red]not red[/red] but a title of many words")])
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split()[:2] == ["0" * 36, "[red]not"] for line in lines)
-    assert max(map(len, lines)) <= 60
 
 
 def test_a_terminal_that_is_too_narrow_for_ids_gets_them_whole(

@@ -69,8 +69,7 @@ async def test_evidence_names_the_run_and_its_session() -> None:
 async def test_what_was_queued_and_what_was_running_starts_without_being_sent_again() -> None:
     stage = await Stage.open(settings_of(2))
     jobs = [(await running(stage))[1] for _ in range(2)]
-    for _ in range(2):
-        jobs.append(await stage.send(await stage.create()))
+    jobs += [await stage.send(await stage.create()) for _ in range(2)]
     enqueued = [one.job_id for one in stage.check().of("session_scheduler.enqueue")]
     found = await restart(stage, dispatch=True)
     assert stage.running() == jobs[:2], "in the old order"
@@ -148,6 +147,6 @@ async def test_more_orphans_than_one_unit_takes_are_all_taken_over() -> None:
     sessions = [await stage.create() for _ in range(many)]
     await stage.batch(*(stage.accepting(stage.turn(session_id)) for session_id in sessions))
     assert len(stage.running()) == many
-    await stage.begin(dispatch=False)
-    assert stage.running() == []
-    assert len(stage.check().of("workflow_recovery")) == 2 * many
+    found = await restart(stage)
+    assert {job.state for job in found.jobs} == {JobState.QUEUED}
+    assert len(found.of("workflow_recovery")) == 2 * many

@@ -130,9 +130,11 @@ def test_what_is_no_file_is_refused(make: Callable[[Path], None], tmp_path: Path
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_missing_folder_is_a_failure_of_the_store(tmp_path: Path) -> None:
+def test_missing_folder_is_made_and_a_missing_workspace_is_not(tmp_path: Path) -> None:
+    InstanceLock(tmp_path / "run" / "lock", FIRST).release()
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
     with pytest.raises(StoreFailed):
-        InstanceLock(tmp_path / "missing" / "lock", FIRST)
+        InstanceLock(tmp_path / "missing" / "run" / "lock", FIRST)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"pid":"x"}', b"\xff", b" " * MAX_HOLDER_BYTES + b"{}"])

@@ -53,6 +53,7 @@ CREATE TABLE session (
 
 CREATE INDEX session_open ON session (session_id) WHERE ending = 'open';
 
+-- In order of arrival, not clustered by session: a batch then touches half as many pages.
 CREATE TABLE message (
   session_id TEXT NOT NULL REFERENCES session (session_id),
   seq INTEGER NOT NULL,
@@ -70,7 +71,7 @@ CREATE TABLE message (
   source_kind TEXT NOT NULL,
   trusted INTEGER NOT NULL,
   PRIMARY KEY (session_id, seq)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE TABLE job (
   enqueue_seq INTEGER PRIMARY KEY,
