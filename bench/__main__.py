@@ -80,13 +80,11 @@ def write_report(file: Path) -> None:
 def measure(name: str, plan: Plan, *, with_peers: bool, say: Callable[[str], None]) -> Result:
     """Run one bench, or all of them, and return its figures in the order of the table."""
     notes: list[str] = []
-
-    def note(line: str) -> None:
-        notes.append(line)
-        say(line)
-
     chosen = [one for one in BENCHES if name in ("all", one)]
-    peers = environment.measure(plan, note) if with_peers and "scheduler" in chosen else {}
+    peers: dict[str, PeerRuns] = {}
+    if with_peers and "scheduler" in chosen:
+        say("measuring peers")
+        peers = environment.measure(plan, notes.append)
     found: dict[str, Figure] = {}
     for one in chosen:
         say(f"measuring {one}")

@@ -106,6 +106,11 @@ TABLE: dict[str, Kind] = {
         at_most=1.5,
         sizes_in="µs/run",
     ),
+    "history_growth": Kind(
+        bench="scheduler",
+        unit=TIMES,
+        says="Both beside the shortest queue: in a workspace of as many runs as the longest queue, to a fresh one.",
+    ),
     "index_growth": Kind(
         bench="scheduler",
         unit=TIMES,

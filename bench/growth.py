@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import shutil
 import time
 import zlib
 from pathlib import Path
 
+import apsw
 import msgspec
 
 from bench.load import GATHER, HELD, Load, opened
@@ -17,10 +19,15 @@ from handshake.kernel.ids import JobId, SessionId
 from handshake.kernel.lane import LANES, Lane
 from handshake.kernel.limit import Limits, SlotKey
 from handshake.kernel.queue import QueuedRun, RunQueue
+from handshake.storage.workspace_folder import WorkspaceFolder
 
 _KEYS = tuple(SlotKey(f"provider{number}", "model", None) for number in range(3))
 _PRIORITIES = (10, 50, 90)
 _TREES = 10_000
+_END_OLDEST = """
+UPDATE job SET state = 'cancelled', ended_at_us = created_at_us
+WHERE state = 'queued' AND enqueue_seq <= (SELECT max(enqueue_seq) FROM job) - :kept
+"""
 _US = 1e6
 
 
@@ -32,10 +39,10 @@ class Costs(msgspec.Struct, frozen=True):
 
 
 class Filled:
-    """A workspace whose runs wait in a queue of a given length, spread over its sessions.
+    """A workspace with a queue of a given length, spread over its sessions in a haphazard order.
 
-    Workspaces of every length have the same sessions and go through them in the same haphazard order, so that they
-    differ in nothing but the queue: a commit of theirs touches as many pages.
+    The longest queue is filled by enqueueing. The others are copies in which only the newest runs still wait, so that
+    all have the same sessions, the same history and files of the same size, and differ in nothing but the queue.
     """
 
     def __init__(self, root: Path, plan: Plan) -> None:
@@ -52,6 +59,18 @@ class Filled:
             missing = length + self._plan.in_flight
             while missing:
                 missing -= await self._enqueue(load, min(missing, GATHER))
+
+    def shortened(self, root: Path, length: int) -> Filled:
+        """Return a copy of this closed workspace in which `length` runs wait besides those that take the slots."""
+        shutil.copytree(self.root, root)
+        db = apsw.Connection(str(WorkspaceFolder(root).database))
+        try:
+            db.execute(_END_OLDEST, {"kept": length + self._plan.in_flight})
+        finally:
+            db.close()
+        copy = Filled(root, self._plan)
+        copy._owners, copy._next = self._owners, self._next
+        return copy
 
     async def costs(self) -> Costs:
         """Measure beside the queue, and leave it as long as it was.

@@ -12,7 +12,7 @@ from bench.figure import FLOORS, TABLE, Figure, Machine, Result, goals, missed
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 BEGINS = "<!-- figures: written by `python -m bench report FILE` -->\n"
 ENDS = "<!-- end of figures -->\n"
-_HEAD = ("figure", "value", "rounds", "floor", "of the floor", "goal", "peers")
+_HEAD = ("figure", "value", "rounds", "floor", "of the floor", "goal", "peers (ours to theirs)")
 
 
 def text(result: Result) -> str:

@@ -27,6 +27,7 @@ class _Rounds:
         self.durable: list[float] = []
         self.alone_floors: list[float] = []
         self.costs: dict[int, list[growth.Costs]] = {size: [] for size in sizes}
+        self.fresh: list[growth.Costs] = []
         self.index: dict[int, list[float]] = {size: [] for size in sizes}
 
 
@@ -45,15 +46,17 @@ def measure(plan: Plan, peers: Mapping[str, PeerRuns]) -> dict[str, Figure]:
 async def _all_rounds(folder: Path, plan: Plan, rounds: _Rounds) -> None:
     together = await floor.record_runs(folder / "together", plan, in_flight=plan.in_flight, count=plan.runs)
     single = await floor.record_runs(folder / "single", plan, in_flight=1, count=plan.alone)
-    filled = {size: growth.Filled(folder / f"filled-{size}", plan) for size in plan.sizes}
-    for size, workspace in filled.items():
-        await workspace.fill(size)
-    longest = filled[max(filled)].root
+    longest = growth.Filled(folder / "longest", plan)
+    await longest.fill(max(plan.sizes))
+    fresh = growth.Filled(folder / "fresh", plan)
+    await fresh.fill(min(plan.sizes))
+    filled = {size: longest.shortened(folder / f"shortened-{size}", size) for size in plan.sizes[:-1]}
+    filled[max(plan.sizes)] = longest
     for number in range(plan.rounds):
         here = folder / f"round-{number}"
         rounds.free.append(await lifecycle.throughput(here / "free", plan))
         rounds.floors.append(floor.play(together, here / "floor.db"))
-        rounds.behind.append(await lifecycle.throughput(longest, plan))
+        rounds.behind.append(await lifecycle.throughput(longest.root, plan))
         rounds.gate.append(await lifecycle.throughput(here / "gate", plan, through_gate=True))
         alone = await lifecycle.alone(here / "alone", plan)
         rounds.start.append(median(alone.to_start))
@@ -61,6 +64,7 @@ async def _all_rounds(folder: Path, plan: Plan, rounds: _Rounds) -> None:
         rounds.alone_floors.append(_MS / floor.play(single, here / "alone.db"))
         for size, workspace in filled.items():
             rounds.costs[size].append(await workspace.costs())
+        rounds.fresh.append(await fresh.costs())
 
 
 def _figures(rounds: _Rounds, peers: Mapping[str, PeerRuns]) -> dict[str, Figure]:
@@ -87,6 +91,7 @@ def _figures(rounds: _Rounds, peers: Mapping[str, PeerRuns]) -> dict[str, Figure
     enqueueing = {size: [one.enqueue_us for one in costs] for size, costs in rounds.costs.items()}
     found["choose_growth"] = _growth("choose_growth", choosing)
     found["enqueue_growth"] = _growth("enqueue_growth", enqueueing)
+    found["history_growth"] = _history(rounds.fresh, rounds.costs[min(rounds.costs)])
     found["index_growth"] = _growth("index_growth", rounds.index)
     return found
 
@@ -96,3 +101,12 @@ def _growth(name: str, by_size: Mapping[int, list[float]]) -> Figure:
     shortest, longest = by_size[min(by_size)], by_size[max(by_size)]
     ratios = [long / short for short, long in zip(shortest, longest, strict=True)]
     return figure(name, ratios, by_size={size: median(rounds) for size, rounds in by_size.items()})
+
+
+def _history(fresh: list[growth.Costs], filled: list[growth.Costs]) -> Figure:
+    """Return what the same queue costs in a workspace that holds as many runs of the past as the longest queue."""
+    ratios = [
+        (many.choose_us + many.enqueue_us) / (few.choose_us + few.enqueue_us)
+        for few, many in zip(fresh, filled, strict=True)
+    ]
+    return figure("history_growth", ratios)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -75,7 +76,7 @@ def demo(invocation: Invocation, yes: bool) -> int:
     try:
         run_async(lambda interruption: _run(folder, board, interruption))
     except Interrupted as raised:
-        raised.hint = f"What was committed stays; look around: handshake -w {folder} job list"
+        raised.hint = f"What was committed stays; look around: {own_name()} -w {folder} job list"
         raise
     verdict = verify_log(find_workspace(folder), deep=True)
     if invocation.as_json:
@@ -190,4 +191,11 @@ def _print(folder: Path, board: Board, verdict: Verdict) -> None:
     click.echo()
     click.echo("look around (the demo's engine has ended, everything it did is on record):")
     for command in ("session list", "queue show", "job list", "events list", "audit verify --deep"):
-        click.echo(f"  handshake -w {folder} {command}")
+        click.echo(f"  {own_name()} -w {folder} {command}")
+
+
+def own_name() -> str:
+    """Return how this program is called from here: by its name if that finds it, else by its path."""
+    if shutil.which("handshake") is not None:
+        return "handshake"
+    return os.path.relpath(sys.argv[0])

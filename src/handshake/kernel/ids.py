@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NewType
 
 from handshake.kernel.units import Microseconds
@@ -46,6 +47,17 @@ def uuid7(now_us: Microseconds, chance: int) -> str:
         _VARIANT_RFC | chance >> 48 & 0x3FFF,
         chance & _LOW_48,
     )
+
+
+def successors(first: str) -> Iterator[str]:
+    """Yield the UUIDv7 after `first`, and the one after that, and so on: in order, of the same moment.
+
+    RFC 9562 §6.2 (method 2): the random part grows by one. Its last 48 bits are enough for a batch of events.
+    """
+    stem, last = first[:24], int(first[24:], 16) >> 1  # half of the range is left to grow into
+    while True:
+        last += 1
+        yield f"{stem}{last:012x}"
 
 
 def is_uuid(text: str) -> bool:

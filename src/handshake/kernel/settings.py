@@ -61,6 +61,8 @@ MAX_QUEUED_RUNS = 1_000_000
 """Runs that wait in one workspace: what the in-memory index was measured with, and some."""
 MAX_OUTPUT_TOKENS = 100_000_000
 """Tokens of the longest answer that anyone may ask for."""
+MAX_CALL_TOKENS = 2**31
+"""Tokens that a provider may say one call took; a greater figure is no figure. So sums stay below 2**53."""
 MAX_STREAM_PIECES = 1_024
 """Pieces of one answer that wait for a slow reader before the provider is made to wait."""
 

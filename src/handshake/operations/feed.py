@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from handshake.kernel.errors import Draining
+from handshake.kernel.errors import Draining, HandshakeError, StoreFailed
 from handshake.kernel.ids import JobId
 from handshake.kernel.job import JobState
 
@@ -54,7 +54,7 @@ class Feed:
         self._texts: list[str] = []
         self._arrived = asyncio.Event()
         self._over = False
-        self._closed = False
+        self._closed: HandshakeError | None = None
 
     def push(self, piece: Piece) -> None:
         """Add a piece; after `Over` nothing is added."""
@@ -68,9 +68,9 @@ class Feed:
             self._over = isinstance(piece, Over)
         self._arrived.set()
 
-    def close(self) -> None:
-        """End the feed: nothing more comes, because the runtime stops."""
-        self._closed = True
+    def close(self, why: HandshakeError | None = None) -> None:
+        """End the feed: nothing more comes, by default because the runtime stops."""
+        self._closed = why or Draining()
         self._arrived.set()
 
     def _join(self) -> None:
@@ -83,6 +83,7 @@ class Feed:
 
         Raises:
             Draining: the runtime stopped before the run was over; it goes on when the workspace is open again.
+            StoreFailed: the outcome could not be stored; the run is tried again when the workspace is opened anew.
         """
         while True:
             self._join()
@@ -95,8 +96,8 @@ class Feed:
             if not self._texts and not self._pieces:
                 if self._over:  # its end was fetched before
                     return
-                if self._closed:
-                    raise Draining
+                if self._closed is not None:
+                    raise self._closed
                 await self._arrived.wait()
 
 
@@ -105,6 +106,7 @@ class Feeds:
 
     def __init__(self) -> None:
         self._by_job: dict[JobId, list[Feed]] = {}
+        self._abandoned: set[JobId] = set()
         self._closed = False
 
     def listen(self, job_id: JobId) -> Feed:
@@ -112,6 +114,8 @@ class Feeds:
         feed = Feed()
         if self._closed:
             feed.close()
+        elif job_id in self._abandoned:
+            feed.close(_not_stored(job_id))
         self._by_job.setdefault(job_id, []).append(feed)
         return feed
 
@@ -130,9 +134,21 @@ class Feeds:
         if isinstance(piece, Over):
             self._by_job.pop(job_id, None)
 
+    def abandon(self, job_id: JobId) -> None:
+        """End the feeds of a run that this runtime can tell nothing more of; it holds its slots, so these are few."""
+        self._abandoned.add(job_id)
+        for feed in self._by_job.pop(job_id, ()):
+            feed.close(_not_stored(job_id))
+
     def close(self) -> None:
         """End every feed, and every one that is asked for from now on."""
         self._closed = True
         for feeds in self._by_job.values():
             for feed in feeds:
                 feed.close()
+
+
+def _not_stored(job_id: JobId) -> StoreFailed:
+    return StoreFailed(
+        job_id=job_id, reason="outcome_not_stored", hint="close the workspace and open it again: the run is found there"
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -21,7 +23,14 @@ from handshake.kernel.job import JobState, RunTicket
 from handshake.kernel.message import MessageRole
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.retry import Fault, as_span_us
-from handshake.kernel.settings import MAX_REQUEST_BYTES, OFF_LOOP_BYTES, OUTCOME_RETRIES, OUTCOME_RETRY_MS, CallSettings
+from handshake.kernel.settings import (
+    MAX_CALL_TOKENS,
+    MAX_REQUEST_BYTES,
+    OFF_LOOP_BYTES,
+    OUTCOME_RETRIES,
+    OUTCOME_RETRY_MS,
+    CallSettings,
+)
 from handshake.kernel.units import US_PER_MS
 from handshake.kernel.usage import TokenUsage
 from handshake.operations import outcomes
@@ -31,6 +40,7 @@ from handshake.operations.records import NewIds
 from handshake.ports.clock import Clock
 from handshake.ports.store import Content, Reader, Store, Unit
 
+T = TypeVar("T")
 _TEXT = "text/plain; charset=utf-8"
 _BODY = "application/octet-stream"
 _ROLES = {role.value: role for role in MessageRole}
@@ -94,9 +104,18 @@ class Turns:
     async def perform(self, attempt: Attempt) -> None:
         """Carry out one attempt to its recorded outcome; cancelling this task while it calls cuts the call first.
 
+        An attempt whose outcome cannot be recorded is left to the next start, and its listeners hear that.
+
         Source:
             scheduler.cancel.is_prompt, recorder.atomic.
         """
+        try:
+            await self._carry_out(attempt)
+        except BaseException:
+            self._feeds.abandon(attempt.ticket.job_id)
+            raise
+
+    async def _carry_out(self, attempt: Attempt) -> None:
         ticket = attempt.ticket
         seen = _Progress(self._clock.monotonic_us())
         if attempt.cancelled:
@@ -185,7 +204,7 @@ class Turns:
             fault=fault,
             prompt_hash=seen.prompt_hash,
             partial=await self._content(seen) if consumed else None,
-            provider_body=await self._store.prepare(body, _BODY) if body else None,
+            provider_body=await self._kept(body, _BODY) if body else None,
             timing=self._timing(seen),
         )
         ended = await self._record(lambda tx: outcomes.fail(tx, self._queue, ticket, failure, epoch=self._epoch))
@@ -209,22 +228,30 @@ class Turns:
         self._tell(ticket, await self._record(unit))
 
     async def _record(self, unit: Unit[Ended]) -> Ended:
-        """Store an outcome, again and again while the store fails: what happened must not be forgotten.
+        """Store an outcome, again and again while the store fails."""
+        return await self._until_kept(lambda: self._store.write(unit, outcome=True))
+
+    async def _kept(self, data: bytes, media_type: str) -> Content:
+        """Make what an outcome refers to durable; large content is a file, for which the disk can be full too."""
+        return await self._until_kept(lambda: self._store.prepare(data, media_type))
+
+    async def _until_kept(self, keep: Callable[[], Awaitable[T]]) -> T:
+        """Call `keep` until the store does not fail: what happened must not be forgotten.
 
         Source:
             recovery.outcome.never_lost (design §3).
         """
         for tried in range(OUTCOME_RETRIES):
             try:
-                return await self._store.write(unit, outcome=True)
+                return await keep()
             except (StoreFailed, IntegrityBroken) as failure:  # also an index that differed and was read again
                 if failure.context.get("reason") == "closed":
                     raise
                 await self._clock.sleep_us(as_span_us(OUTCOME_RETRY_MS << min(tried, 6)))
-        return await self._store.write(unit, outcome=True)
+        return await keep()
 
     async def _content(self, seen: _Progress) -> Content:
-        return await self._store.prepare("".join(seen.parts).encode(errors="replace"), _TEXT)
+        return await self._kept("".join(seen.parts).encode(errors="replace"), _TEXT)
 
     def _timing(self, seen: _Progress) -> Timing:
         first = None if seen.first_us is None else (seen.first_us - seen.start_us) // US_PER_MS
@@ -281,6 +308,6 @@ def _plausible(usage: TokenUsage | None) -> TokenUsage | None:
         return None
 
     def figure(value: int | None) -> int | None:
-        return value if value is not None and 0 <= value <= 2**53 - 1 else None
+        return value if value is not None and 0 <= value <= MAX_CALL_TOKENS else None
 
     return TokenUsage(figure(usage.prompt_tokens), figure(usage.completion_tokens), figure(usage.total_tokens))

@@ -10,7 +10,7 @@ import apsw
 
 from handshake.kernel.errors import IntegrityBroken
 from handshake.kernel.event import Context, Payload, Sealed, redacted, seal
-from handshake.kernel.ids import ArtifactId
+from handshake.kernel.ids import ArtifactId, successors
 from handshake.kernel.redaction import KnownValues
 from handshake.kernel.units import Microseconds
 from handshake.ports.store import Content, Parameters, Row
@@ -61,6 +61,7 @@ class SqliteTx(SqliteReader):
     ) -> None:
         super().__init__(db, artifacts)
         self._new_id = new_id
+        self._event_ids = successors(new_id())
         self._known = known
         self.sealed: list[Sealed] = []
         self.sign_now = False
@@ -76,6 +77,7 @@ class SqliteTx(SqliteReader):
         """Start over for a new batch."""
         self._now_us = now_us
         self.timestamp = timestamp
+        self._event_ids = successors(self._new_id())
         self.sealed = []
         self.sign_now = False
 
@@ -100,7 +102,7 @@ class SqliteTx(SqliteReader):
 
     def append(self, payload: Payload, context: Context) -> None:
         """Validate and redact an event and add it to the batch; an invalid one fails the unit."""
-        sealed = seal(payload, context, event_id=self._new_id(), timestamp=self.timestamp)
+        sealed = seal(payload, context, event_id=next(self._event_ids), timestamp=self.timestamp)
         self.sealed.append(redacted(sealed, self._known.clean))
 
     def sign_checkpoint(self) -> None:

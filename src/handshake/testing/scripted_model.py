@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 import msgspec
 
-from handshake.kernel.ids import ModelId
+from handshake.kernel.ids import ModelId, ProviderId
 from handshake.kernel.job import Backend
 from handshake.kernel.retry import Fault
 from handshake.kernel.usage import TokenUsage
@@ -36,10 +36,16 @@ class _Request(msgspec.Struct, frozen=True):
 
 
 class ScriptedModel:
-    """A local model without an engine. The prompt counts a token per message, the answer one per piece."""
+    """A local model without an engine. The prompt counts a token per message, the answer one per piece.
 
-    def __init__(self, script: Script = echo) -> None:
+    Args:
+        script: what the model does; an echo if nothing else is said.
+        provider_id: the provider whose passes it takes; None for any.
+    """
+
+    def __init__(self, script: Script = echo, *, provider_id: ProviderId | None = None) -> None:
         self._script = script
+        self._provider_id = provider_id
         self.bodies: list[bytes] = []
         """What was sent, in order."""
         self.open_calls = 0
@@ -57,6 +63,8 @@ class ScriptedModel:
         """Follow the script for the last message of the request."""
         if type(egress_pass) is not EgressPass:
             raise TypeError("a call is opened by an EgressPass")
+        if self._provider_id not in (None, egress_pass.provider_id):
+            raise ValueError("the pass is for another provider")
         egress_pass.spend()
         self.bodies.append(call.body)
         request = msgspec.json.decode(call.body, type=_Request)

@@ -1,47 +1,32 @@
-"""Tests of turns: what a request is built from, how an attempt ends, and what a cancel meets at each point."""
+"""Tests of turns: what a request is built from, and how an attempt ends."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
-from handshake.gate.egress import CallLimits, Finished, TextPiece, ThreadMessage
-from handshake.kernel.errors import HandshakeError, InvalidTransition, StoreFailed, Unsupported
+from handshake.gate.egress import Finished, TextPiece, ThreadMessage
+from handshake.kernel.errors import HandshakeError, StoreFailed, Unsupported
 from handshake.kernel.ids import ModelId
-from handshake.kernel.job import Backend, JobState
+from handshake.kernel.job import JobState
 from handshake.kernel.retry import Fault, FaultKind
 from handshake.kernel.settings import MAX_REQUEST_BYTES, OFF_LOOP_BYTES, OUTCOME_RETRIES
 from handshake.kernel.usage import TokenUsage
 from handshake.operations import turns as turns_module
 from handshake.operations.feed import Over, Piece, Retrying, Started, Text
-from handshake.ports.model import EgressPass, ModelCall
 from handshake.testing.memory_store import MemoryStore
 from handshake.testing.scripted_model import ScriptedModel, Step
 from handshake.testing.virtual_clock import VirtualClock
 from handshake.workspace import TurnHandle
 from tests.requirement import requirement
 from tests.running import FINAL, PASSING, Scene, scene, settings_of
+from tests.unit.operations.acting_model import Acting, left_by
 
 HOUR_US = 3_600_000_000
-
-
-class Acting(ScriptedModel):
-    """A local model that does what the test says, once it was asked."""
-
-    def __init__(self, act: Callable[[], AsyncGenerator[TextPiece | Finished, None]]) -> None:
-        super().__init__()
-        self._act = act
-        self.limits: list[CallLimits] = []
-
-    async def answer(self, egress_pass: EgressPass, call: ModelCall) -> AsyncGenerator[TextPiece | Finished, None]:
-        egress_pass.spend()
-        self.limits.append(call.limits)
-        async for piece in self._act():
-            yield piece
 
 
 async def all_of(turn: TurnHandle) -> list[Piece]:
@@ -56,12 +41,6 @@ def said(model: ScriptedModel) -> list[list[str]]:
 def by_word(**steps: Sequence[Step]) -> ScriptedModel:
     """Return a model that does what is given for the first word of the last message, and else says `re: TEXT`."""
     return ScriptedModel(lambda text: steps.get(text.split()[0], ("re: ", text)))
-
-
-def left_by(one: Scene) -> list[Any]:
-    """Return what attempts left besides their answers."""
-    db = one.memory.opened.db
-    return db.execute("SELECT kind, data FROM job_artifact JOIN artifact ON artifact_id = sha256").fetchall()
 
 
 # -- requests ---------------------------------------------------------------------------------------------------
@@ -257,164 +236,6 @@ async def test_an_impossible_figure_is_unknown(figure: int) -> None:
     async with scene(Acting(act)) as one:
         result = await (await (await one.create()).send("a")).result()
         assert result.usage == TokenUsage(None, 4, None)
-        one.check()
-
-
-# -- cancels ----------------------------------------------------------------------------------------------------
-
-
-class Slow(ScriptedModel):
-    """A model that takes its time at every point, and closes only when it may."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda _: ("one ", "two ", self.middle, "three"))
-        self.placing, self.middle, self.closing = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.placing.set()
-        self.closing.set()
-        self.closed = 0
-
-    async def backend(self, model_id: ModelId) -> Backend:
-        await self.placing.wait()
-        return await super().backend(model_id)
-
-    async def answer(self, egress_pass: EgressPass, call: ModelCall) -> AsyncGenerator[TextPiece | Finished, None]:
-        pieces = super().answer(egress_pass, call)
-        try:
-            async for piece in pieces:
-                yield piece
-        finally:
-            await pieces.aclose()
-            await self.closing.wait()
-            self.closed += 1
-
-
-async def started(one: Scene, *, opened: bool = True) -> TurnHandle:
-    turn = await (await one.create()).send("a")
-    if opened:
-        await one.settle()
-    return turn
-
-
-async def expect_cancelled(one: Scene, turn: TurnHandle, *, sent: int) -> None:
-    result = await turn.result()
-    await one.settle()
-    assert (result.state, result.reason, result.error_code, result.text) == (JobState.CANCELLED, "operator", None, None)
-    assert one.runtime.dispatcher.live_count == 0
-    assert one.runtime.queue.usage.largest() == {}
-    assert one.runtime.queue.usage.total == 0
-    found = one.check()
-    assert [event.type for event in found.events].count("session_scheduler.cancelled") == 1
-    assert found.of("llm_inference") == []
-    assert sent == len(found.of("session_scheduler.dispatch"))
-
-
-@requirement("scheduler.cancel.is_prompt")
-async def test_a_cancel_before_the_attempt_began_opens_nothing() -> None:
-    model = Slow()
-    async with scene(model) as one:
-        turn = await started(one, opened=False)
-        assert one.runtime.dispatcher.cut(turn.job_id, 1)  # the task was made, and has not run yet
-        await turn.cancel()
-        await expect_cancelled(one, turn, sent=1)
-        assert model.bodies == []
-
-
-@requirement("scheduler.cancel.is_prompt")
-async def test_a_cancel_while_the_call_is_being_opened_sends_nothing() -> None:
-    model = Slow()
-    async with scene(model) as one:
-        session = await one.create()
-        model.placing.clear()
-        turn = await session.send("a")
-        await one.settle()
-        await turn.cancel()
-        await expect_cancelled(one, turn, sent=1)
-        assert model.bodies == []
-
-
-@requirement("scheduler.cancel.is_prompt", "scheduler.cancel.is_deterministic")
-async def test_a_cancel_in_the_middle_of_a_stream_closes_the_connection() -> None:
-    model = Slow()
-    async with scene(model) as one:
-        turn = await started(one)
-        assert model.open_calls == 1
-        result = await turn.cancel()
-        assert (result.cancelled, result.may_have_left, result.open_attempt) == (True, True, 1)
-        await expect_cancelled(one, turn, sent=1)
-        assert (model.open_calls, model.closed) == (0, 1)
-        assert left_by(one) == [("late_answer", b"one two ")]
-        again = await turn.cancel()
-        assert again.cancelled
-
-
-@requirement("scheduler.cancel.is_prompt", "scheduler.limit.is_never_exceeded")
-async def test_slots_of_the_provider_stay_taken_while_the_connection_does_not_close() -> None:
-    model = Slow()
-    async with scene(model, settings_of(each=1)) as one:
-        turn = await started(one)
-        model.closing.clear()
-        await turn.cancel()
-        assert (await turn.result()).state is JobState.CANCELLED
-        other = await (await one.create()).send("b")
-        await one.settle()
-        assert (await one.workspace.job(other.job_id)).state is JobState.QUEUED
-        assert one.runtime.queue.usage.total == 0
-        model.middle.set()
-        model.closing.set()
-        assert (await other.result()).state is JobState.COMPLETED
-        one.check()
-
-
-@requirement("scheduler.cancel.is_deterministic", "session.state.terminal_is_sticky")
-@pytest.mark.parametrize("first", ["cancel", "answer"])
-async def test_a_cancel_beside_the_whole_answer_is_decided_by_who_came_first(first: str) -> None:
-    turns: list[TurnHandle] = []
-    cancels: list[asyncio.Task[Any]] = []
-
-    async def act() -> AsyncGenerator[TextPiece | Finished, None]:
-        yield TextPiece("whole")
-        cancels.append(asyncio.ensure_future(turns[0].cancel()))
-        if first == "cancel":
-            await asyncio.sleep(0)
-        yield Finished("stop", None)
-
-    async with scene(Acting(act)) as one:
-        turns.append(await (await one.create()).send("a"))
-        result = await turns[0].result()
-        (outcome,) = await asyncio.gather(*cancels, return_exceptions=True)
-        await one.settle()
-        assert result.state is (JobState.CANCELLED if first == "cancel" else JobState.COMPLETED)
-        assert isinstance(outcome, InvalidTransition) is (first == "answer")
-        assert left_by(one) == ([("late_answer", b"whole")] if first == "cancel" else [])
-        assert one.runtime.queue.usage.largest() == {}
-        one.check()
-
-
-async def test_cancelling_a_session_cuts_its_call_and_ends_all_its_turns() -> None:
-    model = Slow()
-    async with scene(model) as one:
-        session = await one.create()
-        turns = [await session.send(text) for text in "abc"]
-        await one.settle()
-        ended = await session.cancel()
-        assert len(ended.job_ids) == 3
-        assert [(await turn.result()).state for turn in turns] == [JobState.CANCELLED] * 3
-        await one.settle()
-        assert (model.open_calls, one.runtime.queue.usage.largest()) == (0, {})
-        one.check()
-
-
-async def test_a_loop_that_stops_without_the_runtime_loses_no_run() -> None:
-    model = Slow()
-    async with scene(model) as one:
-        turn = await started(one)
-        (live,) = one.runtime.dispatcher._live.values()
-        live.task.cancel()
-        await one.settle()
-        job = await one.workspace.job(turn.job_id)
-        assert (job.state, job.attempt) == (JobState.RUNNING, 2)
-        model.middle.set()
-        assert (await turn.result()).state is JobState.COMPLETED
         one.check()
 
 
