@@ -144,5 +144,5 @@ def _empty(database: Path) -> Iterator[apsw.Connection]:
 def _write(db: apsw.Connection, commit: Commit) -> None:
     db.execute("BEGIN IMMEDIATE")
     for text, values in commit.items():
-        db.executemany(text, values)
+        db.executemany(text, values).fetchall()  # a statement that returns rows goes on only when they are read
     db.execute("COMMIT")

@@ -270,12 +270,12 @@ async def assemble(
 ) -> Runtime:
     """Join a store and models to a scheduler; the simulator hands in its own."""
     settings = configuration.settings
-    epoch = await store.write(recovery.begin_epoch)
-    while await store.write(recovery.take_over):
+    epoch = await store.write(recovery.begin_epoch, outcome=True)
+    while await store.write(recovery.take_over, outcome=True):
         pass
     declared = declarations_of(settings)
     if declared:
-        await store.write(lambda tx: declare(tx, declared))
+        await store.write(lambda tx: declare(tx, declared), outcome=True)
     queue = RunQueue(limits_of(settings), {lane: settings.scheduler.lane_weights.of(lane) for lane in LANES})
     dispatcher = Dispatcher(queue, clock, epoch)
     feeds = Feeds()
@@ -308,8 +308,10 @@ async def close_runtime(runtime: Runtime, *, drain_us: Microseconds) -> None:
         runtime.turns.stopping = True
 
     try:
-        await runtime.dispatcher.close(drain_us, before_cut=hand_back)
-        await runtime.egress.close()
+        try:
+            await runtime.dispatcher.close(drain_us, before_cut=hand_back)
+        finally:
+            await runtime.egress.close()
     finally:
         runtime.feeds.close()
         try:

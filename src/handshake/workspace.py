@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -36,6 +38,7 @@ from handshake.operations.runs import Accepted, Turn
 from handshake.operations.views import MessageView, QueueView, WorkspaceView
 from handshake.ports.store import Reader
 
+T = TypeVar("T")
 DRAIN_S = 10
 """How long runs may finish when a workspace closes, in seconds; what still runs is handed back to the queue."""
 
@@ -100,7 +103,11 @@ class TurnHandle:
         if first is not None:
             return first
         listening = self._runtime.feeds.listen(self.job_id)
-        state = self._runtime.store.read_now(lambda reader: records.job(reader, self.job_id).state)
+        try:
+            state = self._runtime.store.read_now(lambda reader: records.job(reader, self.job_id).state)
+        except BaseException:
+            self._runtime.feeds.leave(self.job_id, listening)
+            raise
         if state in TERMINAL:
             listening.push(Over(state))
         return listening
@@ -210,8 +217,10 @@ class SessionHandle:
 
     async def cancel(self, *, reason: str = "operator") -> sessions.Cancelled:
         """End the session and all its runs; attempts that run are cut, and their connections closed."""
+        return await _to_its_end(self._cancel(naming.token("reason", reason)))
+
+    async def _cancel(self, reason: str) -> sessions.Cancelled:
         runtime = self._runtime
-        reason = naming.token("reason", reason)
         ended = await runtime.store.write(
             lambda tx: sessions.cancel(
                 tx, runtime.queue, self.session_id, reason=reason, by="operator", actor=Actor.HUMAN
@@ -356,13 +365,16 @@ async def open_workspace(
 
 
 async def cancel_job(runtime: Runtime, job_id: JobId, *, reason: str) -> CancelResult:
-    """Cancel a run: first the durable flag, then the call.
+    """Cancel a run: first the durable flag, then the call, which is told even if the caller goes away meanwhile.
 
     Raises:
         NotFound: no such job.
         InvalidTransition: it has ended otherwise.
     """
-    reason = naming.token("reason", reason)
+    return await _to_its_end(_cancel_job(runtime, job_id, naming.token("reason", reason)))
+
+
+async def _cancel_job(runtime: Runtime, job_id: JobId, reason: str) -> CancelResult:
     result = await runtime.store.write(
         lambda tx: cancelling.cancel_run(tx, runtime.queue, records.job(tx, job_id), reason=reason, by="operator")
     )
@@ -387,6 +399,11 @@ def result_of(reader: Reader, job_id: JobId) -> Result:
         reason=job.reason,
         attempts=job.attempt,
     )
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for work that goes on even if whoever waits is cancelled: what is durable must also be told."""
+    return await asyncio.shield(work)
 
 
 def _request_hash(*parts: object) -> str:

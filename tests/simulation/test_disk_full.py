@@ -257,3 +257,23 @@ async def test_outcome_waits_as_long_as_the_disk_is_full(tmp_path: Path) -> None
     assert len(world.model.bodies) == 1
     assert [job.attempt for job in contents(disk).jobs] == [1]
     await world.close()
+
+
+@requirement("recovery.start.dispatches_queue")
+async def test_workspace_opens_below_the_reserve_and_ends_what_was_accepted(tmp_path: Path) -> None:
+    disk = new_disk(tmp_path / "disk")
+    first = World(disk, script=lambda text: (asyncio.Event(),))
+    await first.start()
+    await first.create("a", "b", "c")
+    await first.send(a1="1", b1="2", c1="3")
+    await first.settle_queue()
+    await first.close()
+    disk.limit(Bytes(used_bytes(disk) + MIN_FREE_BYTES - 1))
+    second = World(disk, seed=1, later_us=MINUTE_US)
+    await second.start()
+    await second.settle()
+    second.sessions = {"a": second.workspace.sessions.get(first.sessions["a"].session_id)}
+    with pytest.raises(StoreFailed):
+        await second.send(a2="4")
+    await second.close()
+    assert [job.state for job in contents(disk).jobs] == [JobState.COMPLETED] * 3

@@ -104,7 +104,7 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
         message.append.is_atomic, scheduler.idempotency.same_key_same_job (01 §3–5).
     """
     require_hash(turn.content_hash, turn.content.artifact_id)
-    row: Any = tx.row("session_accept_facts", {"session_id": turn.session_id})
+    row: Any = tx.row("session_accept_facts", {"session_id": turn.session_id}) if is_uuid(turn.session_id) else None
     if row is None:
         raise NotFound(kind="session", session_id=turn.session_id)
     owner = _Owner(*row)

@@ -174,12 +174,7 @@ class Turns:
 
     async def _request(self, ticket: RunTicket) -> _Request:
         small = self._store.read_now(lambda reader: _load_request(reader, ticket, max_bytes=OFF_LOOP_BYTES))
-        if small is not None:
-            return small
-        whole = await self._store.read(lambda reader: _load_request(reader, ticket, max_bytes=MAX_REQUEST_BYTES))
-        if whole is None:
-            raise TooLarge(field="thread", limit_bytes=MAX_REQUEST_BYTES)
-        return whole
+        return small if small is not None else await self._store.read(lambda reader: _load_large(reader, ticket))
 
     async def _finish(self, ticket: RunTicket, seen: _Progress, finished: Finished) -> Ended:
         content = await self._content(seen)
@@ -262,11 +257,28 @@ class Turns:
             self._feeds.push(ticket.job_id, Over(ended.state))
 
 
-def _load_request(reader: Reader, ticket: RunTicket, *, max_bytes: int) -> _Request | None:
+def _load_large(reader: Reader, ticket: RunTicket) -> _Request:
+    """Return a request whatever the rest of its thread holds: only what the run itself would send counts.
+
+    Raises:
+        TooLarge: that is more than `MAX_REQUEST_BYTES`.
+    """
+    counted = reader.row("job_request_bytes", {"job_id": ticket.job_id, "session_id": ticket.session_id})
+    assert counted is not None, "a sum is a row"
+    given = counted[0]
+    assert isinstance(given, int), "the column is a STRICT INTEGER"
+    if given > MAX_REQUEST_BYTES:
+        raise TooLarge(field="thread", limit_bytes=MAX_REQUEST_BYTES, given_bytes=given)
+    request = _load_request(reader, ticket, max_bytes=None)
+    assert request is not None, "it has no limit"
+    return request
+
+
+def _load_request(reader: Reader, ticket: RunTicket, *, max_bytes: int | None) -> _Request | None:
     """Return the thread as the run's request holds it: its own turn, and earlier turns that were answered.
 
     A turn that failed or was cancelled has no answer; left in, it would make two user messages in a row, which
-    many chat templates refuse. None if the thread holds more than `max_bytes`.
+    many chat templates refuse. None if the session's thread holds more than `max_bytes`.
 
     Source:
         message.thread.rebuilds_same_bytes, scheduler.session.head_only (01 §3, §5).
@@ -274,7 +286,7 @@ def _load_request(reader: Reader, ticket: RunTicket, *, max_bytes: int) -> _Requ
     job = reader.row("job_request", {"job_id": ticket.job_id})
     assert job is not None, "jobs are never deleted"
     turn_seq, timeout_ms, max_output_tokens, thread_bytes = job
-    if isinstance(thread_bytes, int) and thread_bytes > max_bytes:
+    if max_bytes is not None and isinstance(thread_bytes, int) and thread_bytes > max_bytes:
         return None
     rows = reader.rows("message_thread", {"session_id": ticket.session_id, "turn_seq": turn_seq})
     answered = {row[0] for row in rows if row[1] == MessageRole.ASSISTANT}

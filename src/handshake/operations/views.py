@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from handshake.kernel.errors import InvalidRequest
-from handshake.kernel.ids import ArtifactId, JobId, SessionId
+from handshake.kernel.ids import ArtifactId, JobId, SessionId, is_uuid
 from handshake.kernel.job import Job, JobState
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import Limits, SlotKey, Usage
@@ -17,6 +17,9 @@ from handshake.kernel.settings import DEFAULT_PAGE_ITEMS, MAX_PAGE_ITEMS
 from handshake.kernel.waiting import SENTENCES, WaitFacts, WaitReason, reason
 from handshake.operations import records
 from handshake.ports.store import Reader
+
+MAX_NUMBER = 2**63
+"""Numbers of records are below it: they are 64-bit integers of the store."""
 
 
 class MessageView(msgspec.Struct, frozen=True):
@@ -82,6 +85,17 @@ def page_limit(limit: int | None) -> int:
     return limit
 
 
+def page_start(after: int) -> int:
+    """Return the number after which a page begins.
+
+    Raises:
+        InvalidRequest: no record can have this number.
+    """
+    if not 0 <= after < MAX_NUMBER:
+        raise InvalidRequest(field="after", reason="out_of_range", low=0, high=MAX_NUMBER - 1)
+    return after
+
+
 def sessions(
     reader: Reader,
     *,
@@ -91,7 +105,13 @@ def sessions(
     role: str | None = None,
     wp_id: str | None = None,
 ) -> list[Session]:
-    """Return sessions in order of creation, after the session id `after`."""
+    """Return sessions in order of creation, after the session id `after`; an empty one begins at the first.
+
+    Raises:
+        InvalidRequest: `after` is no id, or the limit is out of range.
+    """
+    if after and not is_uuid(after):
+        raise InvalidRequest(field="after", reason="not_an_id")
     rows = reader.rows(
         "session_page", {"after": after, "limit": page_limit(limit), "state": state, "role": role, "wp_id": wp_id}
     )
@@ -106,7 +126,9 @@ def messages(reader: Reader, session_id: SessionId, *, after: int = 0, limit: in
         IntegrityBroken: a stored text does not have its hash.
     """
     records.session(reader, session_id)
-    rows = reader.rows("message_page", {"session_id": session_id, "after": after, "limit": page_limit(limit)})
+    rows = reader.rows(
+        "message_page", {"session_id": session_id, "after": page_start(after), "limit": page_limit(limit)}
+    )
     found = [records.record(Message, row) for row in rows]
     return [MessageView(one, text_of(reader, one.content_artifact_id)) for one in found]
 
@@ -131,7 +153,7 @@ def jobs(
         scheduler.jobs.history_visible.
     """
     rows = reader.rows(
-        "job_page", {"after": after, "limit": page_limit(limit), "session_id": session_id, "state": state}
+        "job_page", {"after": page_start(after), "limit": page_limit(limit), "session_id": session_id, "state": state}
     )
     return [records.record(Job, row) for row in rows]
 
@@ -156,7 +178,7 @@ def queue(
         scheduler.queue.shows_reason.
     """
     usage = _usage(reader)
-    rows = reader.rows("job_queue_page", {"after": after, "limit": page_limit(limit)})
+    rows = reader.rows("job_queue_page", {"after": page_start(after), "limit": page_limit(limit)})
     items = []
     for row in rows:
         run = records.queued_run(row)

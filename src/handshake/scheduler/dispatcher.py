@@ -139,7 +139,7 @@ class Dispatcher:
         self._store = store
         self._perform = perform
         self._dispatching = True
-        await store.write(_nothing)
+        await store.write(_nothing, outcome=True)
 
     @property
     def is_dispatching(self) -> bool:
@@ -165,21 +165,33 @@ class Dispatcher:
         return True
 
     async def close(self, drain_us: int, *, before_cut: Callable[[], None]) -> None:
-        """Start nothing more, let what runs finish for `drain_us`, and cut the rest."""
+        """Start nothing more, let what runs finish for `drain_us`, and cut the rest.
+
+        Cancelling this ends the patience, not the care: the rest is cut at once, and waited for.
+        """
         self._dispatching = False
         if self._timer is not None:
             self._timer.cancel()
-        await self._look()  # behind every batch that was still dispatching
-        if not await self._is_idle_within(drain_us / US_PER_S):
-            before_cut()
-            for job_id, live in list(self._live.items()):
-                self.cut(job_id, live.attempt.ticket.attempt)
-            if not await self._is_idle_within(_CUT_LIMIT_S):
-                for live in self._live.values():
-                    if live.attempt.calling:
-                        live.task.cancel()
-                await self._idle.wait()
+        try:
+            await self._look()  # behind every batch that was still dispatching
+            drained = await self._is_idle_within(drain_us / US_PER_S)
+        except asyncio.CancelledError:
+            await self._look()
+            await self._cut_all(before_cut)
+            raise
+        if not drained:
+            await self._cut_all(before_cut)
         self._loop = None
+
+    async def _cut_all(self, before_cut: Callable[[], None]) -> None:
+        before_cut()
+        for job_id, live in list(self._live.items()):
+            self.cut(job_id, live.attempt.ticket.attempt)
+        if not await self._is_idle_within(_CUT_LIMIT_S):
+            for live in self._live.values():
+                if live.attempt.calling:
+                    live.task.cancel()
+            await self._idle.wait()
 
     async def _is_idle_within(self, limit_s: float) -> bool:
         try:
@@ -237,7 +249,7 @@ class Dispatcher:
         if self._store is None:
             return
         try:
-            await self._store.write(_nothing)
+            await self._store.write(_nothing, outcome=True)
         except HandshakeError:  # nothing is lost: the queue is looked at again
             self._arm(self._clock.now_us() + _WAKE_RETRY_US)
 

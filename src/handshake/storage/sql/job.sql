@@ -90,6 +90,11 @@ FROM job WHERE job_id = :job_id;
 SELECT j.turn_seq, j.timeout_ms, j.max_output_tokens, s.thread_bytes
 FROM job AS j JOIN session AS s ON s.session_id = j.session_id WHERE j.job_id = :job_id;
 
+-- name: job_request_bytes
+SELECT coalesce(sum(m.content_bytes), 0) FROM job AS j JOIN message AS m ON m.session_id = j.session_id
+WHERE j.job_id = :job_id AND (m.turn_seq = j.turn_seq OR m.turn_seq < j.turn_seq AND m.turn_seq IN (
+  SELECT turn_seq FROM message WHERE session_id = :session_id AND role = 'ASSISTANT'));
+
 -- name: job_answered
 UPDATE job SET state = :state, holds_slot = 0, ended_at_us = :now_us, reason = :reason, error_code = :error_code,
   prompt_hash = :prompt_hash, answer_message_id = :answer_message_id, prompt_tokens = :prompt_tokens,
