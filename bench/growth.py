@@ -28,6 +28,8 @@ _END_OLDEST = """
 UPDATE job SET state = 'cancelled', ended_at_us = created_at_us
 WHERE state = 'queued' AND enqueue_seq <= (SELECT max(enqueue_seq) FROM job) - :kept
 """
+_WARMING = 3
+"""Cycles that read pages and fill caches before the measured ones."""
 _US = 1e6
 
 
@@ -81,14 +83,13 @@ class Filled:
         count, cycles = self._plan.in_flight, self._plan.cycles
         choosing = enqueueing = 0.0
         async with opened(self.root, slots=count) as load:
-            for _ in range(2):  # the first reads pages and fills caches
-                choosing = enqueueing = 0.0
-                gc.collect()
-                for _ in range(cycles):
-                    begun = time.perf_counter()
-                    await load.let_go(count)
-                    let_go = time.perf_counter()
-                    await self._enqueue(load, count)
+            gc.collect()
+            for cycle in range(-_WARMING, cycles):
+                begun = time.perf_counter()
+                await load.let_go(count)
+                let_go = time.perf_counter()
+                await self._enqueue(load, count)
+                if cycle >= 0:
                     enqueueing += time.perf_counter() - let_go
                     choosing += let_go - begun
         return Costs(_US * choosing / (cycles * count), _US * enqueueing / (cycles * count))

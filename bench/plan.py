@@ -39,16 +39,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 FULL = Plan(
     rounds=3,
     in_flight=IN_FLIGHT,
-    runs=6_400,
+    runs=4_800,
     alone=300,
     sizes=(100, 1_000, 10_000, 100_000),
     sessions=10_000,
-    cycles=12,
+    cycles=10,
     index_steps=4_000,
     events=65_536,
     verified_events=200_000,
     starts=10,
-    peer_runs=2_000,
+    peer_runs=1_000,
     peer_alone=100,
 )
 QUICK = Plan(

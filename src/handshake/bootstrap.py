@@ -108,7 +108,7 @@ def configure(root: Path | None, flags: Mapping[str, str] | None = None) -> Conf
     Raises:
         InvalidConfig: a key, type or range is wrong, or a layer is looser than one before it.
     """
-    layers: list[Layer] = [read_layer(user_file(os.environ, Path.home()), LayerName.USER)]
+    layers: list[Layer] = [read_layer(user_file(os.environ, _home()), LayerName.USER)]
     if root is not None:
         layers.append(read_layer(WorkspaceFolder(root).config, LayerName.WORKSPACE))
     layers += [from_environment(os.environ), from_flags(flags or {})]
@@ -375,6 +375,15 @@ def known_models(settings: Settings) -> KnownModels:
         for provider, entry in settings.providers.items()
         for model, known in entry.models.items()
     }
+
+
+def _home() -> Path:
+    """Return the user's home; for a user without one, a place that holds nothing: never the current folder."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
+    return home if home.is_absolute() else Path(os.devnull)
 
 
 def _declared(entry: ProviderSettings) -> Declared:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
 
@@ -38,7 +36,6 @@ from handshake.operations.runs import Accepted, Turn
 from handshake.operations.views import MessageView, QueueView, WorkspaceView
 from handshake.ports.store import Reader
 
-T = TypeVar("T")
 DRAIN_S = 10
 """How long runs may finish when a workspace closes, in seconds; what still runs is handed back to the queue."""
 
@@ -217,20 +214,21 @@ class SessionHandle:
 
     async def cancel(self, *, reason: str = "operator") -> sessions.Cancelled:
         """End the session and all its runs; attempts that run are cut, and their connections closed."""
-        return await _to_its_end(self._cancel(naming.token("reason", reason)))
-
-    async def _cancel(self, reason: str) -> sessions.Cancelled:
         runtime = self._runtime
-        ended = await runtime.store.write(
+        reason = naming.token("reason", reason)
+
+        def tell(ended: sessions.Cancelled) -> None:
+            for job_id, attempt in ended.open_attempts:
+                runtime.dispatcher.cut(job_id, attempt)
+            for job_id in ended.job_ids:
+                runtime.feeds.push(job_id, Over(JobState.CANCELLED))
+
+        return await runtime.store.write(
             lambda tx: sessions.cancel(
                 tx, runtime.queue, self.session_id, reason=reason, by="operator", actor=Actor.HUMAN
-            )
+            ),
+            then=tell,
         )
-        for job_id, attempt in ended.open_attempts:
-            runtime.dispatcher.cut(job_id, attempt)
-        for job_id in ended.job_ids:
-            runtime.feeds.push(job_id, Over(JobState.CANCELLED))
-        return ended
 
 
 class Sessions:
@@ -371,17 +369,17 @@ async def cancel_job(runtime: Runtime, job_id: JobId, *, reason: str) -> CancelR
         NotFound: no such job.
         InvalidTransition: it has ended otherwise.
     """
-    return await _to_its_end(_cancel_job(runtime, job_id, naming.token("reason", reason)))
+    reason = naming.token("reason", reason)
 
+    def tell(result: CancelResult) -> None:
+        if result.open_attempt is not None:
+            runtime.dispatcher.cut(job_id, result.open_attempt)
+        runtime.feeds.push(job_id, Over(JobState.CANCELLED))
 
-async def _cancel_job(runtime: Runtime, job_id: JobId, reason: str) -> CancelResult:
-    result = await runtime.store.write(
-        lambda tx: cancelling.cancel_run(tx, runtime.queue, records.job(tx, job_id), reason=reason, by="operator")
+    return await runtime.store.write(
+        lambda tx: cancelling.cancel_run(tx, runtime.queue, records.job(tx, job_id), reason=reason, by="operator"),
+        then=tell,
     )
-    if result.open_attempt is not None:
-        runtime.dispatcher.cut(job_id, result.open_attempt)
-    runtime.feeds.push(job_id, Over(JobState.CANCELLED))
-    return result
 
 
 def result_of(reader: Reader, job_id: JobId) -> Result:
@@ -399,11 +397,6 @@ def result_of(reader: Reader, job_id: JobId) -> Result:
         reason=job.reason,
         attempts=job.attempt,
     )
-
-
-async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for work that goes on even if whoever waits is cancelled: what is durable must also be told."""
-    return await asyncio.shield(work)
 
 
 def _request_hash(*parts: object) -> str:

@@ -16,10 +16,10 @@ from handshake.kernel.job import TERMINAL, Job, JobState, RunTicket
 from handshake.kernel.lane import LANES
 from handshake.kernel.retry import Fault, FaultKind
 from handshake.kernel.session import TERMINAL as ENDED
-from handshake.kernel.session import Session
+from handshake.kernel.session import Session, SessionState
 from handshake.kernel.settings import ModelSettings
 from handshake.kernel.waiting import WaitReason
-from handshake.operations import views
+from handshake.operations import sessions, views
 from handshake.ports.store import Unit
 from handshake.testing.invariants import Contents
 from tests.requirement import requirement
@@ -63,32 +63,33 @@ class Game:
     def move(self) -> Unit[Any]:
         """Return a random move."""
         stage, chance = self.stage, self.chance
-        if len(self.sessions) < 3 or chance.random() < 0.05:
+        if len(self.sessions) < 6 or chance.random() < 0.05:
             return self.create()
         session_id = chance.choice(self.sessions)
         moves: list[tuple[int, Callable[[], Unit[Any]]]] = [
-            (8, lambda: self.send(session_id)),
-            (2, lambda: stage.pausing(session_id)),
-            (3, lambda: stage.resuming(session_id)),
+            (40, lambda: self.send(session_id)),
+            (5, lambda: stage.pausing(session_id)),
+            (8, lambda: stage.resuming(session_id)),
             (1, lambda: stage.completing(session_id)),
             (1, lambda: stage.cancelling_session(session_id)),
         ]
         if self.tickets:
             ticket, epoch = chance.choice(self.tickets[-6:] if chance.random() < 0.8 else self.tickets)
             moves += [
-                (9, lambda: stage.finishing(ticket, usage=None, epoch=epoch)),
-                (6, lambda: stage.failing(ticket, chance.choice([*FAULTS, None]), partial=chance.choice(("", "half")))),
-                (3, lambda: stage.cancelling(ticket.job_id)),
-                (3, lambda: stage.releasing(ticket, chance.choice(("", "late")))),
-                (1, lambda: stage.handing_back(ticket)),
+                (25, lambda: stage.finishing(ticket, usage=None, epoch=epoch)),
+                (
+                    15,
+                    lambda: stage.failing(ticket, chance.choice([*FAULTS, None]), partial=chance.choice(("", "half"))),
+                ),
+                (9, lambda: stage.cancelling(ticket.job_id)),
+                (9, lambda: stage.releasing(ticket, chance.choice(("", "late")))),
+                (3, lambda: stage.handing_back(ticket)),
             ]
         weights, acts = zip(*moves, strict=True)
         act: Callable[[], Unit[Any]] = chance.choices(acts, weights)[0]
         return act()
 
     def create(self) -> Unit[Any]:
-        from handshake.operations import sessions
-
         new = self.stage.new_session(lane=self.chance.choice(LANES), model_id=self.chance.choice((MODEL, "other")))
         self.sessions.append(new.session_id)
         return lambda tx: sessions.create(tx, new, max_open=100)
@@ -128,7 +129,7 @@ class Game:
         others = [job for job in running if job.lane is not LANES[0]]
         assert len(others) <= limits.total - limits.primary_reserved
         for count, limit in (
-            (Counter(job.provider_id for job in holding), 4),
+            (Counter(job.provider_id for job in holding), 5),
             (Counter(job.model_id for job in holding), 3),
             (Counter(job.concurrency_group for job in holding if job.concurrency_group), 2),
         ):
@@ -158,9 +159,9 @@ def check_step(before: Contents, after: Contents) -> None:
             )  # fmt: skip
         assert now.attempt >= job.attempt
         assert now.enqueue_seq == job.enqueue_seq
-    sessions: dict[SessionId, Session] = {session.session_id: session for session in after.sessions}
+    now_sessions: dict[SessionId, Session] = {session.session_id: session for session in after.sessions}
     for session in before.sessions:
-        assert session.state not in ENDED or sessions[session.session_id] == session
+        assert session.state not in ENDED or now_sessions[session.session_id] == session
     assert len(after.messages) >= len(before.messages)
     assert {message.message_id for message in before.messages} <= {message.message_id for message in after.messages}
     for turns in answered_turns(after).values():
@@ -177,7 +178,7 @@ def answered_turns(found: Contents) -> dict[SessionId, list[int]]:
 
 
 SETTINGS = settings_of(
-    5, each=4, models={MODEL: ModelSettings(max_concurrent=3, group="g"), "other": ModelSettings(max_concurrent=3)}, g=2
+    4, each=5, models={MODEL: ModelSettings(max_concurrent=3, group="g"), "other": ModelSettings(max_concurrent=3)}, g=2
 )
 
 
@@ -187,13 +188,13 @@ SETTINGS = settings_of(
     "scheduler.session.head_only", "scheduler.queue.shows_reason", "scheduler.events.on_every_step",
     "message.append.is_atomic",
 )  # fmt: skip
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(12))
 async def test_everything_stored_follows_from_the_jobs_after_every_step(seed: int) -> None:
     game = Game(await Stage.open(SETTINGS, seed=seed), Random(seed))
-    for _ in range(90):
+    for _ in range(70):
         await game.step()
     found = game.stage.check()
-    assert len(found.jobs) > 30
+    assert len(found.jobs) > 20
     assert len({job.state for job in found.jobs}) >= 4
     await drain(game)
 
@@ -232,32 +233,28 @@ async def test_the_same_moves_give_the_same_log() -> None:
 # -- the checks bite --------------------------------------------------------------------------------------------
 
 
-async def play(seed: int, steps: int = 90) -> None:
-    game = Game(await Stage.open(SETTINGS, seed=seed), Random(seed))
-    for _ in range(steps):
-        await game.step()
-
-
 @pytest.mark.parametrize(
-    "broken",
+    ("rule", "broken"),
     [
-        ("handshake.kernel.queue.RunQueue.free_connection", lambda self, key: None),
-        ("handshake.kernel.limit.Usage.full", lambda self, key, limits: None),
-        ("handshake.kernel.limit.Usage.closed_to", lambda self, lane, limits: None),
-        ("handshake.kernel.queue.RunQueue.hold", lambda self, session_id: None),
-        ("handshake.operations.outcomes._counts", lambda row, ticket, epoch: True),
-        ("handshake.operations.outcomes._counts", lambda row, ticket, epoch: row.attempt == ticket.attempt),
-        ("handshake.operations.outcomes.decide", lambda *given, **named: None),
-        ("handshake.operations.cancelling.move", lambda job_id, before, after: JobState.FAILED),
+        ("kernel.queue.RunQueue.free_connection", lambda self, key: None),
+        ("kernel.limit.Usage.full", lambda self, key, limits: None),
+        ("kernel.limit.Usage.closed_to", lambda self, lane, limits: None),
+        ("kernel.queue.RunQueue.hold", lambda self, session_id: None),
+        ("operations.outcomes.derive", lambda facts: SessionState.IDLE),
+        ("operations.cancelling.derive", lambda facts: SessionState.IDLE),
+        ("operations.cancelling.move", lambda job_id, before, after: JobState.FAILED),
+        ("operations.outcomes.append_message", lambda *given, **named: None),
     ],
-    ids=lambda one: str(one[0]),
 )
-async def test_a_broken_rule_is_noticed(broken: tuple[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(*broken)
-    noticed = 0
-    for seed in range(6):
+async def test_a_broken_rule_is_noticed(rule: str, broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"handshake.{rule}", broken)
+    noticed = False
+    for seed in range(8):
+        game = Game(await Stage.open(SETTINGS, seed=seed), Random(seed))
         try:
-            await play(seed)
+            for _ in range(60):
+                await game.step()
         except (AssertionError, HandshakeError, KeyError):
-            noticed += 1
-    assert noticed > 0
+            noticed = True
+            break
+    assert noticed

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import apsw
@@ -47,6 +49,13 @@ LARGE_TEXT = "a long text. " * 6_000
 """More than the store holds in a row: its artifact is a file."""
 IDLE_TURNS = 40
 """Turns of the event loop after which nothing but time can move anything."""
+
+
+@contextmanager
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """Yield a folder that is gone afterwards: hundreds of disks would else pile up."""
+    with TemporaryDirectory(dir=tmp_path) as name:
+        yield Path(name)
 
 
 def place_on(disk: Disk) -> Place:

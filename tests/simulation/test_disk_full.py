@@ -36,6 +36,7 @@ from tests.simulation.scenario import (
     digest_of,
     new_disk,
     run,
+    scratch,
 )
 
 PARTS = 4
@@ -178,17 +179,18 @@ def operations(folder: Path) -> range:
 def test_what_a_disk_refuses_fails_whole(trouble: str, part: int, tmp_path: Path) -> None:
     refused = 0
     for operation in operations(tmp_path / "whole")[part::PARTS]:
-        disk = new_disk(tmp_path / f"{operation}")
-        TROUBLES[trouble](disk, operation)
-        world, times = asyncio.run(work_in_trouble(disk))
-        refused += times > 0
-        found = contents(disk)
-        states = job_states(found)
-        assert {name: states[turn.job_id] for name, turn in world.turns.items()} == {**DONE, **WAITING}
-        assert len(states) == len(DONE) + BACKLOG
-        check_index_is_true(world, found)
-        done = digest_of(disk)
-        assert digest_of(disk.power_loss(tmp_path / f"{operation}-after", seed=operation)) == done
+        with scratch(tmp_path) as folder:
+            disk = new_disk(folder / "before")
+            TROUBLES[trouble](disk, operation)
+            world, times = asyncio.run(work_in_trouble(disk))
+            refused += times > 0
+            found = contents(disk)
+            states = job_states(found)
+            assert {name: states[turn.job_id] for name, turn in world.turns.items()} == {**DONE, **WAITING}
+            assert len(states) == len(DONE) + BACKLOG
+            check_index_is_true(world, found)
+            done = digest_of(disk)
+            assert digest_of(disk.power_loss(folder / "after", seed=operation)) == done
     assert refused > 40
 
 

@@ -46,6 +46,7 @@ from tests.simulation.scenario import (
     new_disk,
     place_on,
     run,
+    scratch,
 )
 
 PARTS = 8
@@ -152,14 +153,15 @@ def check_recovered(before: Contents, after: Contents) -> None:
 def test_no_cut_takes_what_was_acknowledged(part: int, tmp_path: Path) -> None:
     whole = undisturbed(new_disk(tmp_path / "whole"))
     for operation in range(whole.first + part, whole.last + 1, PARTS):
-        lost = cut(new_disk(tmp_path / f"{operation}"), operation)
-        disks = [lost.disk.power_loss(tmp_path / f"{operation}-{seed}", seed=seed) for seed in range(FATES)]
-        for disk in disks:
-            assert digest_of(disk) in whole.states[lost.commits : lost.commits + 2]
-            check_acknowledged(lost, contents(disk))
-        before = contents(disks[0])
-        asyncio.run(restart(disks[0]))
-        check_recovered(before, contents(disks[0]))
+        with scratch(tmp_path) as folder:
+            lost = cut(new_disk(folder / "before"), operation)
+            disks = [lost.disk.power_loss(folder / f"{seed}", seed=seed) for seed in range(FATES)]
+            for disk in disks:
+                assert digest_of(disk) in whole.states[lost.commits : lost.commits + 2]
+                check_acknowledged(lost, contents(disk))
+            before = contents(disks[0])
+            asyncio.run(restart(disks[0]))
+            check_recovered(before, contents(disks[0]))
 
 
 @requirement("recovery.power_loss.loses_nothing", "recovery.start.stalls_orphans", "recovery.start.dispatches_queue")
@@ -167,12 +169,13 @@ def test_no_cut_in_the_middle_of_recovery_loses_a_run(tmp_path: Path) -> None:
     busy = cut_while_running(tmp_path / "busy")
     whole = undisturbed(Disk(shutil.copytree(busy, tmp_path / "whole")), ())
     for operation in range(whole.first, whole.last + 1):
-        lost = cut(Disk(shutil.copytree(busy, tmp_path / f"{operation}")), operation, ())
-        disk = lost.disk.power_loss(tmp_path / f"{operation}-after", seed=operation)
-        found = contents(disk)
-        assert digest_of(disk) in whole.states[lost.commits : lost.commits + 2]
-        asyncio.run(restart(disk))
-        check_recovered(found, contents(disk))
+        with scratch(tmp_path) as folder:
+            lost = cut(Disk(shutil.copytree(busy, folder / "before")), operation, ())
+            disk = lost.disk.power_loss(folder / "after", seed=operation)
+            before = contents(disk)
+            assert digest_of(disk) in whole.states[lost.commits : lost.commits + 2]
+            asyncio.run(restart(disk))
+            check_recovered(before, contents(disk))
 
 
 def cut_while_running(folder: Path) -> Path:
@@ -205,9 +208,10 @@ def test_store_that_does_not_wait_for_the_disk_is_caught(tmp_path: Path) -> None
     whole = undisturbed(new_disk(tmp_path / "whole"))
     caught = 0
     for operation in range(whole.first + 40, whole.last - 100, 29):  # it syncs less, and so does less
-        lost = cut(new_disk(tmp_path / f"{operation}"), operation, store_kind=Hasty)
-        disk = lost.disk.power_loss(tmp_path / f"{operation}-after", seed=operation)
-        caught += digest_of(disk) not in whole.states[lost.commits : lost.commits + 2]
+        with scratch(tmp_path) as folder:
+            lost = cut(new_disk(folder / "before"), operation, store_kind=Hasty)
+            disk = lost.disk.power_loss(folder / "after", seed=operation)
+            caught += digest_of(disk) not in whole.states[lost.commits : lost.commits + 2]
     assert caught
 
 
@@ -276,9 +280,10 @@ def test_no_cut_takes_a_part_of_a_group(tmp_path: Path) -> None:
     last = whole.operations
     assert told == groups_on(whole) == list(range(GROUPS * GROUP_UNITS))
     for operation in range(first, last + 1):
-        disk, told = cut_groups(tmp_path / f"{operation}", operation, lambda disk: disk.files)
-        found = groups_on(disk.power_loss(tmp_path / f"{operation}-after", seed=operation))
-        assert len(found) in (len(told), len(told) + GROUP_UNITS)
+        with scratch(tmp_path) as folder:
+            disk, told = cut_groups(folder / "before", operation, lambda disk: disk.files)
+            found = groups_on(disk.power_loss(folder / "after", seed=operation))
+            assert len(found) in (len(told), len(told) + GROUP_UNITS)
 
 
 class Careless(MediumFiles):

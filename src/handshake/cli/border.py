@@ -18,7 +18,7 @@ EXIT_FAILED = 1
 EXIT_INTEGRITY = 6
 """Evidence that does not match."""
 EXIT_INTERRUPTED = 130
-"""Ended by Ctrl-C or SIGTERM."""
+"""Ended by Ctrl-C, SIGTERM or a terminal that closed."""
 DEBUG_VARIABLE = "HANDSHAKE_LOG"
 """Set to `debug`, it shows where something unexpected came from."""
 
@@ -40,7 +40,8 @@ class Interrupted(Exception):
 def run(command: click.Command, arguments: Sequence[str]) -> int:
     """Run `command` and return its exit code; whatever it raises is told on standard error."""
     _prepare_streams()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in ending_signals():
+        signal.signal(number, _interrupt)
     try:
         code = command.main(args=list(arguments), prog_name="handshake", standalone_mode=False)
         sys.stdout.flush()
@@ -49,6 +50,12 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
     except BaseException as raised:  # noqa: BLE001  (this is the border)
         return _tell(raised, as_json="--json" in arguments)
     return int(code or 0)
+
+
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals besides Ctrl-C that end a command in order; a hang-up does not under `nohup`."""
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return (signal.SIGTERM, signal.SIGHUP) if hangs_up else (signal.SIGTERM,)
 
 
 def report(error: HandshakeError, *, as_json: bool) -> None:
@@ -143,5 +150,5 @@ def _reader_left() -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Treat SIGTERM like Ctrl-C."""
+    """Treat a signal like Ctrl-C."""
     raise KeyboardInterrupt

@@ -26,6 +26,7 @@ REACH_LIMIT_S = 2
 """How long one provider may take to answer, in seconds."""
 _ANY_MODEL = "any"
 """Stands for a model where only the endpoint matters."""
+_PERMISSIONS = "permissions"
 _OF_OTHERS = 0o077
 _MIB = 1024 * 1024
 
@@ -70,11 +71,14 @@ def doctor(invocation: Invocation) -> int:
 def _look(invocation: Invocation) -> Iterator[Finding]:
     import asyncio
 
+    import msgspec
+
     from handshake.bootstrap import configure, engine_version
 
     python = ".".join(map(str, sys.version_info[:3]))
     yield Finding("engine", Verdict.OK, f"Python {python}, SQLite {engine_version()}")
     root: Path | None = None
+    is_own = True
     try:
         found = place.find(invocation)
     except HandshakeError as missing:
@@ -82,7 +86,9 @@ def _look(invocation: Invocation) -> Iterator[Finding]:
         yield Finding("workspace", verdict, str(missing), missing.hint)
     else:
         root = found.root
-        yield from _workspace(found)
+        for finding in _workspace(found):
+            is_own = is_own and (finding.subject, finding.verdict) != (_PERMISSIONS, Verdict.FAIL)
+            yield finding
     try:
         settings = configure(root).settings
     except HandshakeError as wrong:
@@ -90,6 +96,8 @@ def _look(invocation: Invocation) -> Iterator[Finding]:
         return
     yield _configuration(settings)
     for name, entry in sorted(settings.providers.items()):
+        if not is_own:  # what others can write may come from them: it does not say who gets which credential
+            entry = msgspec.structs.replace(entry, credential=None)
         yield asyncio.run(_provider(settings, name, entry))
 
 
@@ -105,16 +113,20 @@ def _workspace(found: WorkspaceFolder) -> Iterator[Finding]:
 
 
 def _permissions(found: WorkspaceFolder) -> Finding:
-    paths = (found.folder, *found.folder.iterdir(), *found.keys.iterdir())
-    open_to_others = sorted(path.name for path in paths if path.lstat().st_mode & _OF_OTHERS)
+    try:
+        paths = (found.folder, *found.folder.iterdir(), *found.keys.iterdir())
+        open_to_others = sorted(path.name for path in paths if path.lstat().st_mode & _OF_OTHERS)
+    except OSError as broken:
+        detail = f"cannot be looked at: {type(broken).__name__}"
+        return Finding(_PERMISSIONS, Verdict.FAIL, detail, f"bring back what is missing in {found.folder}")
     if open_to_others:
         return Finding(
-            "permissions",
+            _PERMISSIONS,
             Verdict.FAIL,
             f"others may enter: {', '.join(open_to_others)}",
             f"chmod -R go-rwx {found.folder}",
         )
-    return Finding("permissions", Verdict.OK, "only you may enter")
+    return Finding(_PERMISSIONS, Verdict.OK, "only you may enter")
 
 
 def _free_space(found: WorkspaceFolder) -> Finding:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from handshake.cli.border import EXIT_INTERRUPTED, Interrupted
+from handshake.cli.border import EXIT_INTERRUPTED, Interrupted, ending_signals
 
 T = TypeVar("T")
 _SHOW_CURSOR = "\x1b[?25h"
@@ -66,10 +66,11 @@ def run_async(main: Callable[[Interruption], Coroutine[Any, Any, T]]) -> T:
 async def _with_signals(main: Callable[[Interruption], Coroutine[Any, Any, T]]) -> T:
     interruption = Interruption()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = (signal.SIGINT, *ending_signals())
+    for number in numbers:
         loop.add_signal_handler(number, interruption.note)
     try:
         return await main(interruption)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             loop.remove_signal_handler(number)

@@ -33,12 +33,19 @@ def find(invocation: Invocation) -> WorkspaceFolder:
         return find_workspace(Path())
     source = "--workspace" if invocation.workspace else HOME_VARIABLE
     hint = f"make one with: handshake init {named}"
-    if not named.is_dir():
+    if not _is_folder(named):
         raise NotFound(kind="workspace", named_by=source, folder=str(named), hint=hint)
     found = find_workspace(named)
     if found.root != named.resolve():
         raise NotFound(kind="workspace", named_by=source, folder=str(named), hint=hint)
     return found
+
+
+def _is_folder(named: Path) -> bool:
+    try:
+        return named.is_dir()
+    except OSError:  # such a long name cannot be one's
+        return False
 
 
 def read(invocation: Invocation, query: Callable[[Reader], T]) -> T:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from handshake.cli import place, shapes
-from handshake.cli.border import EXIT_FAILED, Interrupted, report
+from handshake.cli.border import Interrupted, report
 from handshake.cli.command import Invocation, verb
 from handshake.cli.rendering import note, print_object, print_text
 from handshake.kernel.errors import InvalidRequest, InvalidTransition, StateConflict, TooLarge, Unexpected, catalogue
@@ -212,14 +212,18 @@ def _end(invocation: Invocation, result: Result) -> int:
         note(f"the answer has issues: {result.reason} (handshake job show {result.job_id})")
     if result.state in (JobState.COMPLETED, JobState.COMPLETED_WITH_ISSUES):
         return 0
-    report(_failure(result), as_json=invocation.as_json)
-    return EXIT_FAILED
+    failure = _failure(result)
+    report(failure, as_json=invocation.as_json)
+    return failure.exit_code
 
 
 def _failure(result: Result) -> HandshakeError:
     """Return the error with which the run ended, with the next step."""
+    from handshake.kernel.job import JobState
+
     known = {leaf.code: leaf for leaf in catalogue()}
-    leaf = known.get(result.error_code or "", Unexpected)
+    otherwise = StateConflict if result.state is JobState.CANCELLED else Unexpected
+    leaf = known.get(result.error_code or "", otherwise)
     show, artifacts = f"handshake job show {result.job_id}", f"handshake job artifacts {result.job_id}"
     return leaf(
         job_id=result.job_id,

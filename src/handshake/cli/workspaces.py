@@ -25,7 +25,7 @@ def init(invocation: Invocation, directory: Path) -> None:
     """
     from handshake.bootstrap import init_workspace
 
-    place = init_workspace(directory.absolute())
+    place = init_workspace(directory)
     if invocation.as_json:
         print_object({"workspace": str(place.root), "config": str(place.config)})
         return

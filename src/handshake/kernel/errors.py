@@ -250,7 +250,7 @@ class ConsentRequired(Refused, code="HSK-403-CLOUD-CONSENT-REQUIRED", http_statu
     """No receipt covers the call; the context names the plan that waits for approval."""
 
     sentence = "nobody has consented to this cloud call"
-    hint = "Approve the plan on the desk: `handshake desk list`."
+    hint = "Choose a model that runs on this machine; `handshake doctor` tells where each provider is."
 
 
 class ConsentMismatch(Refused, code="HSK-403-CLOUD-CONSENT-MISMATCH", http_status=403):

@@ -290,8 +290,9 @@ def _checked_host(host: str) -> tuple[str, bool]:
 
 
 def _full_name(model: str) -> str:
-    """Return an Ollama name as its listing spells it: with a tag, without the default registry and namespace."""
-    name = model.strip().casefold().removeprefix("registry.ollama.ai/").removeprefix("library/")
+    """Return an Ollama name as its listing spells it: with a tag, without scheme, default registry and namespace."""
+    before, scheme, after = model.strip().casefold().partition("://")
+    name = (after if scheme else before).removeprefix("registry.ollama.ai/").removeprefix("library/")
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 

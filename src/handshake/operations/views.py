@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from handshake.kernel.errors import InvalidRequest
-from handshake.kernel.ids import ArtifactId, JobId, SessionId, is_uuid
+from handshake.kernel.ids import ArtifactId, JobId, SessionId
 from handshake.kernel.job import Job, JobState
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import Limits, SlotKey, Usage
@@ -108,9 +108,9 @@ def sessions(
     """Return sessions in order of creation, after the session id `after`; an empty one begins at the first.
 
     Raises:
-        InvalidRequest: `after` is no id, or the limit is out of range.
+        InvalidRequest: `after` cannot be an id, or the limit is out of range.
     """
-    if after and not is_uuid(after):
+    if not after.isascii():
         raise InvalidRequest(field="after", reason="not_an_id")
     rows = reader.rows(
         "session_page", {"after": after, "limit": page_limit(limit), "state": state, "role": role, "wp_id": wp_id}

@@ -108,12 +108,14 @@ class Follower(Protocol):
 class Store(Protocol):
     """Durable state with its evidence: `write` answers only after COMMIT (06 §1)."""
 
-    async def write(self, unit: Unit[T], *, outcome: bool = False) -> T:
+    async def write(self, unit: Unit[T], *, outcome: bool = False, then: Callable[[T], None] | None = None) -> T:
         """Run `unit` in a transaction and return its result once that is durable.
 
         Args:
             unit: a plain function; it may run twice.
             outcome: tells what already happened outside, and may use the reserve of a disk that is nearly full.
+            then: called with the result on the event loop once it is durable, before this returns, and also if
+                whoever called this was cancelled meanwhile; it must not raise.
 
         Raises:
             StoreFailed: not committed: disk full, I/O error, or store closed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +31,7 @@ class Secrets:
         if kind == "env":
             value = os.environ.get(name)
         elif kind == "file":
-            value = _from_file(Path(name).expanduser())
+            value = _from_file(name)
         else:
             raise Unsupported(reason="credential_kind", kind=kind)
         if not value or not value.isprintable():
@@ -45,10 +46,15 @@ class Secrets:
                 self(reference)
 
 
-def _from_file(path: Path) -> str | None:
+def _from_file(name: str) -> str | None:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_SECRET_BYTES + 1)
+        # Without O_NONBLOCK, opening a named pipe would wait for a writer.
+        descriptor = os.open(Path(name).expanduser(), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            data = os.read(descriptor, MAX_SECRET_BYTES + 1) if is_file else b""
+        finally:
+            os.close(descriptor)
         return data.decode().strip() if len(data) <= MAX_SECRET_BYTES else None
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError, RuntimeError):  # the last: `~name` of nobody
         return None

@@ -99,6 +99,7 @@ def open_committer(
 class _Work(msgspec.Struct, gc=False):
     unit: Unit[Any]
     outcome: bool
+    then: Callable[[Any], None] | None
     answer: asyncio.Future[Any]
 
 
@@ -167,7 +168,7 @@ class SqliteStore:
         """Let `follower` take part in every batch from the next on."""
         self._committer.follow(follower)
 
-    async def write(self, unit: Unit[T], *, outcome: bool = False) -> T:
+    async def write(self, unit: Unit[T], *, outcome: bool = False, then: Callable[[T], None] | None = None) -> T:
         """Run `unit` and return its result once it is durable; see `ports.store.Store.write`."""
         loop = asyncio.get_running_loop()
         while self._in_flight >= MAX_WAITING_UNITS and not self._closed:
@@ -176,7 +177,7 @@ class SqliteStore:
         if not self._pending:
             loop.call_soon(self._hand_over)
         answer: asyncio.Future[T] = loop.create_future()
-        self._pending.append(_Work(unit, outcome, answer))
+        self._pending.append(_Work(unit, outcome, then, answer))
         self._in_flight += 1
         return await answer
 
@@ -236,6 +237,8 @@ class SqliteStore:
     def _answer(self, works: list[_Work], outcomes: list[Outcome]) -> None:
         self._in_flight -= len(works)
         for work, outcome in zip(works, outcomes, strict=True):
+            if work.then is not None and outcome.failure is None:
+                work.then(outcome.value)
             if work.answer.done():
                 continue
             if outcome.failure is None:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from handshake.kernel.errors import InvalidConfig, NotFound, StateConflict, StoreFailed
+from handshake.kernel.errors import InvalidConfig, InvalidRequest, NotFound, StateConflict, StoreFailed
 from handshake.storage.files import OsFiles
 from handshake.storage.instance_lock import refuse_network_file_system
 
@@ -68,13 +68,15 @@ def init(root: Path, build: Callable[[WorkspaceFolder], None], draft_name: str) 
 
     Raises:
         StateConflict: there is one already; it is left as it is.
+        InvalidRequest: the folder's name is not UTF-8.
         StoreFailed: the folder cannot be made, or is on a network file system.
     """
+    root = _spelled_out(root)
     place = WorkspaceFolder(root)
-    if place.folder.exists():
-        raise _exists()
     draft = WorkspaceFolder(root, f"{FOLDER}.{draft_name}.new")
     try:
+        if place.folder.exists():
+            raise _exists()
         made = [folder for folder in (root, *root.parents) if not folder.exists()]
         root.mkdir(parents=True, exist_ok=True)
         refuse_network_file_system(root)
@@ -90,6 +92,18 @@ def init(root: Path, build: Callable[[WorkspaceFolder], None], draft_name: str) 
     except OSError as failure:
         raise StoreFailed(reason="cannot_make_workspace", errno=failure.errno) from failure
     return place
+
+
+def _spelled_out(root: Path) -> Path:
+    """Return the path from the root on; refuse one that SQLite cannot be told, before anything is made."""
+    try:
+        root = root.absolute()
+        str(root).encode()
+        return root
+    except UnicodeEncodeError:
+        raise InvalidRequest(field="dir", reason="not_utf8") from None
+    except OSError as failure:  # the current folder is gone
+        raise StoreFailed(reason="cannot_make_workspace", errno=failure.errno) from failure
 
 
 def _fill(draft: WorkspaceFolder, build: Callable[[WorkspaceFolder], None]) -> None:
@@ -117,11 +131,15 @@ def find(start: Path) -> WorkspaceFolder:
     """Return the workspace of `start` or the nearest folder above it.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is none, or no such folder.
         InvalidConfig: `start` is not a folder.
     """
-    start = start.resolve()
-    if not start.is_dir():
+    try:
+        start = start.resolve()
+        is_folder = start.is_dir()
+    except OSError as failure:  # the current folder is gone, or a name is too long
+        raise NotFound(kind="folder", errno=failure.errno, hint="go to a folder that exists") from failure
+    if not is_folder:
         raise InvalidConfig(key="HANDSHAKE_HOME", reason="not_a_folder")
     for folder in (start, *start.parents):
         if (folder / FOLDER).is_dir():

@@ -30,6 +30,7 @@ T = TypeVar("T")
 class _Work(msgspec.Struct, gc=False):
     unit: Unit[Any]
     outcome: bool
+    then: Callable[[Any], None] | None
     answer: asyncio.Future[Any]
 
 
@@ -108,14 +109,14 @@ class SerialStore:
         """Let `follower` take part in every batch from the next on."""
         self.opened.committer.follow(follower)
 
-    async def write(self, unit: Unit[T], *, outcome: bool = False) -> T:
+    async def write(self, unit: Unit[T], *, outcome: bool = False, then: Callable[[T], None] | None = None) -> T:
         """Run `unit` with the others of this turn of the loop, and return its result once it is durable."""
         self._require_open()
         loop = asyncio.get_running_loop()
         if not self._pending:
             loop.call_soon(self._commit)
         answer: asyncio.Future[T] = loop.create_future()
-        self._pending.append(_Work(unit, outcome, answer))
+        self._pending.append(_Work(unit, outcome, then, answer))
         return await answer
 
     async def read(self, query: Callable[[Reader], T]) -> T:
@@ -187,6 +188,8 @@ class SerialStore:
 
 
 def _answer(work: _Work, outcome: Outcome) -> None:
+    if work.then is not None and outcome.failure is None:
+        work.then(outcome.value)
     if work.answer.done():
         return
     if outcome.failure is None:

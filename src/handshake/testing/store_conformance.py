@@ -109,6 +109,24 @@ async def check_result_comes_after_commit(store: Store) -> None:
     assert await store.read(lambda reader: number(reader, "count")) == 1
 
 
+async def check_then_is_called_whoever_still_waits(store: Store) -> None:
+    """What is to follow a commit follows it, also for a caller that went away, and follows no failure."""
+    heard: list[object] = []
+    assert await store.write(state_and_evidence(1), then=heard.append) == 1
+    assert heard == [1]
+    try:
+        await store.write(failing(2, StateConflict(reason="conformance")), then=heard.append)
+    except StateConflict:
+        heard.append("failed")
+    going = asyncio.ensure_future(store.write(state_and_evidence(3), then=heard.append))
+    await asyncio.sleep(0)
+    going.cancel()
+    await asyncio.gather(going, return_exceptions=True)
+    await store.write(state_and_evidence(4))
+    assert heard == [1, "failed", 3]
+    assert store.read_now(numbers_told) == [1, 3, 4]
+
+
 async def check_failing_unit_is_undone_alone(store: Store) -> None:
     """State, artifact and events of a failing unit are gone; what was handed in beside it stands."""
     content = await store.prepare(b"of the failing unit", _TEXT)
@@ -306,6 +324,7 @@ async def check_closed_store_refuses(store: Store) -> None:
 
 CHECKS: tuple[Callable[[Store], Awaitable[None]], ...] = (
     check_result_comes_after_commit,
+    check_then_is_called_whoever_still_waits,
     check_failing_unit_is_undone_alone,
     check_any_failure_reaches_its_caller,
     check_broken_constraint_is_a_conflict,
