@@ -271,7 +271,7 @@ class Sessions:
         runtime = self._runtime
         provider_id, model_id = naming.model(model, runtime.settings)
         new = sessions.NewSession(
-            session_id=SessionId(naming.session_id(session_id) if session_id else runtime.new_id()),
+            session_id=SessionId(runtime.new_id() if session_id is None else naming.session_id(session_id)),
             model_id=model_id,
             provider_id=provider_id,
             role=naming.role(role),

@@ -15,7 +15,7 @@ import pytest
 from handshake.bootstrap import Runtime, assemble, find_workspace, init_workspace, verifier_key
 from handshake.gate.egress import Finished, ModelFault, TextPiece
 from handshake.kernel.configuration import Configuration
-from handshake.kernel.errors import Conflict
+from handshake.kernel.errors import Conflict, StoreFailed
 from handshake.kernel.ids import JobId, ModelId, ProviderId
 from handshake.kernel.job import TERMINAL, JobState
 from handshake.kernel.lane import LANES
@@ -190,8 +190,10 @@ class Mortal(SerialStore):
     """A store whose process may die: from then on nothing of it is written."""
 
     def die(self) -> None:
-        self._pending.clear()
         self._closed = True
+        pending, self._pending = self._pending, []
+        for work in pending:
+            work.answer.set_exception(StoreFailed(reason="closed"))
 
 
 class Town:

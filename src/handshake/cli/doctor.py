@@ -96,9 +96,9 @@ def _look(invocation: Invocation) -> Iterator[Finding]:
         return
     yield _configuration(settings)
     for name, entry in sorted(settings.providers.items()):
-        if not is_own:  # what others can write may come from them: it does not say who gets which credential
-            entry = msgspec.structs.replace(entry, credential=None)
-        yield asyncio.run(_provider(settings, name, entry))
+        # What others can write may come from them: it does not say who gets which credential.
+        asked = entry if is_own else msgspec.structs.replace(entry, credential=None)
+        yield asyncio.run(_provider(settings, name, asked))
 
 
 def _workspace(found: WorkspaceFolder) -> Iterator[Finding]:

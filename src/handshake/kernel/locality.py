@@ -238,7 +238,8 @@ class Listing(StrEnum):
 def read_listing(body: bytes, model: str) -> Listing:
     """Return what the answer of `GET /api/tags` says about `model`; other engines' answers are no listing.
 
-    A model with `remote_host`, `remote_model` or size 0 runs elsewhere.
+    A model with `remote_host`, `remote_model` or size 0 runs elsewhere. So does, for all that anyone can know, a
+    name that is not listed where the engine forwards any model at all: it may be another name of that one.
     """
     try:
         answer = msgspec.json.decode(body)
@@ -249,8 +250,9 @@ def read_listing(body: bytes, model: str) -> Listing:
     if not isinstance(models, list):
         return Listing.NOT_OLLAMA
     wanted = _full_name(model)
-    entries = [entry for entry in models if isinstance(entry, dict) and wanted in _names_of(entry)]
-    if any(_is_remote(entry) for entry in entries):
+    listed = [entry for entry in models if isinstance(entry, dict)]
+    entries = [entry for entry in listed if wanted in _names_of(entry)]
+    if any(_is_remote(entry) for entry in entries or listed):
         return Listing.REMOTE
     return Listing.HERE if entries else Listing.ABSENT
 

@@ -8,9 +8,9 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from handshake.kernel.errors import InvalidRequest
+from handshake.kernel.errors import InvalidRequest, Unsupported
 from handshake.kernel.ids import ModelId, ProviderId, is_uuid
-from handshake.kernel.settings import MAX_NAME_CHARS, Settings
+from handshake.kernel.settings import MAX_NAME_CHARS, Dialect, Settings
 from handshake.kernel.suggestion import suggest
 
 RESERVED_ROLES = ("operator", "frontend", "orchestrator", "worker", "coder", "validator")
@@ -24,6 +24,7 @@ def model(name: str, settings: Settings) -> tuple[ProviderId, ModelId]:
 
     Raises:
         InvalidRequest: no such provider or alias, or no usable name; with a suggestion.
+        Unsupported: the provider speaks no dialect that this program does.
     """
     require_name("model", name)
     for pattern, target in settings.aliases.items():
@@ -40,6 +41,8 @@ def model(name: str, settings: Settings) -> tuple[ProviderId, ModelId]:
             providers=known,
             hint=f"did you mean {near}/{model_name or 'MODEL'}?" if near else _how_to_name(known),
         )
+    if Dialect.OPENAI_CHAT not in settings.providers[provider].dialects:
+        raise Unsupported(field="dialects", provider_id=provider, needs=Dialect.OPENAI_CHAT.value)
     return ProviderId(provider), ModelId(model_name)
 
 

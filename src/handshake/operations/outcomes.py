@@ -142,7 +142,7 @@ def finish(tx: Tx, queue: RunQueue, ticket: RunTicket, answer: Answer, *, epoch:
             "job_id": ticket.job_id,
             "state": move(ticket.job_id, JobState.RUNNING, state),
             "now_us": tx.now_us,
-            "reason": "content_filter" if filtered else None,
+            "reason": None if answer.finish_reason == "stop" else _known_finish(answer.finish_reason),
             "error_code": None,
             "prompt_hash": answer.prompt_hash,
             "answer_message_id": answer.message_id,
@@ -199,7 +199,7 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
             "job_id": ticket.job_id,
             "state": move(ticket.job_id, JobState.RUNNING, JobState.FAILED),
             "now_us": tx.now_us,
-            "reason": failure.fault.kind if failure.fault else "refused",
+            "reason": _reason_of(failure.fault),
             "error_code": failure.error.code,
             "prompt_hash": failure.prompt_hash,
             "answer_message_id": None,
@@ -377,9 +377,7 @@ def _inference(
     error_code: str | None = None,
 ) -> LlmInference:
     usage = answer.usage if answer else None
-    finish_reason = answer.finish_reason if answer else None
-    if finish_reason is not None and finish_reason not in KNOWN_FINISHES:
-        finish_reason = "other"
+    finish_reason = _known_finish(answer.finish_reason) if answer else None
     return LlmInference(
         attempt=ticket.attempt,
         error_code=error_code,
@@ -399,3 +397,14 @@ def _inference(
         ),
         trace_id=row.trace_id,
     )
+
+
+def _known_finish(word: str | None) -> str | None:
+    return word if word is None or word in KNOWN_FINISHES else "other"
+
+
+def _reason_of(fault: Fault | None) -> str:
+    """Return why a job failed, as a token: the kind of fault, and the status if it was one."""
+    if fault is None:
+        return "refused"
+    return f"status_{fault.status}" if fault.kind is FaultKind.STATUS and fault.status else fault.kind.value

@@ -72,7 +72,7 @@ def create(tx: Tx, new: NewSession, *, max_open: int) -> Session:
     """
     if tx.row("session_get", {"session_id": new.session_id}) is not None:
         raise StateConflict(session_id=new.session_id, reason="session_exists")
-    count = tx.row("session_open_count")
+    count = tx.row("workspace_open_sessions")
     if count is not None and int(count[0] or 0) >= max_open:
         raise RateLimited(reason="open_sessions", limit=max_open)
     facts = Facts(Ending.OPEN, running=0, waiting=0, blockers=0, paused=False, dispatched=False)
@@ -93,6 +93,7 @@ def create(tx: Tx, new: NewSession, *, max_open: int) -> Session:
         ended_at_us=None,
     )
     tx.run("session_insert", msgspec.structs.asdict(session))
+    tx.run("workspace_session_opened", {})
     tx.append(
         SessionCreated(
             backend=session.backend,
@@ -233,6 +234,7 @@ def _end(tx: Tx, queue: RunQueue, session: Session, ending: Ending, *, reason: s
         ),
         about(session, actor),
     )
+    tx.run("workspace_session_ended", {})
     tx.run("pass_tree_forget", {"tree": session.session_id})
     queue.unhold(session.session_id)
     return after

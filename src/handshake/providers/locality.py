@@ -32,6 +32,10 @@ _TCP = 6
 _LOCALHOST_ADDRESSES = ("127.0.0.1", "::1")
 
 
+_NO_SUCH_ROUTE = frozenset({400, 404, 405, 410, 415, 501})
+"""What engines that are not Ollama answer to a route that they do not have; anything else is no answer."""
+
+
 class Asked(msgspec.Struct, frozen=True, gc=False):
     """An engine's answer to a question: its status, and its body up to a bound."""
 
@@ -149,6 +153,6 @@ def _read(asked: Asked, model_id: ModelId) -> Listing:
         if listing is Listing.UNREADABLE:
             raise ModelFault(Fault(FaultKind.GARBAGE))
         return listing
-    if asked.status >= 500 and asked.status != 501:
-        raise ModelFault(Fault(FaultKind.STATUS, status=asked.status))
-    return Listing.NOT_OLLAMA
+    if asked.status in _NO_SUCH_ROUTE:
+        return Listing.NOT_OLLAMA
+    raise ModelFault(Fault(FaultKind.STATUS, status=asked.status))

@@ -312,7 +312,7 @@ def test_a_listing_tells_of_a_remote_model(body: bytes) -> None:
         (listed(name="x:latest", size=""), Listing.HERE),
         (listed(name="x:latest"), Listing.HERE),
         (listed(name="x:latest", size=5, remote_host=""), Listing.HERE),
-        (listed(name="x:7b", size=0), Listing.ABSENT),
+        (listed(name="x:7b", size=0), Listing.REMOTE),
         (b'{"models": []}', Listing.ABSENT),
         (b'{"models": [1, "x", {"name": 3}]}', Listing.ABSENT),
         (b'{"models": {"x": 0}}', Listing.NOT_OLLAMA),
@@ -333,4 +333,10 @@ def test_a_listing_is_read(body: bytes, listing: Listing) -> None:
 def test_a_name_in_a_namespace_keeps_it() -> None:
     body = listed(name="me/x:latest", size=0)
     assert read_listing(body, "me/x") is Listing.REMOTE
+    body = listed(name="me/x:latest", size=5)
+    assert read_listing(body, "me/x") is Listing.HERE
     assert read_listing(body, "x") is Listing.ABSENT
+
+
+def test_an_unlisted_name_is_not_believed_where_the_engine_forwards_any_model() -> None:
+    assert read_listing(listed(name="other:latest", remote_host="https://somewhere"), "x") is Listing.REMOTE

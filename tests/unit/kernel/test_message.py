@@ -48,6 +48,8 @@ def test_the_limit_counts_bytes(letter: str) -> None:
 def test_a_true_hash_or_none_is_taken() -> None:
     require_hash(None, HASH)
     require_hash(HASH, HASH)
+    with pytest.raises(InvalidRequest):
+        require_hash("0" * 64, HASH)
 
 
 @requirement("message.content.hash_is_verified")

@@ -135,7 +135,7 @@ async def test_a_run_gives_up_after_its_last_retry() -> None:
         stage.clock.advance(100_000_000)
         await stage.look()
     job, session = stage.job(job_id), stage.session(session_id)
-    assert (job.state, job.reason, job.error_code) == (JobState.FAILED, "status", "HSK-504-PROVIDER-TIMEOUT")
+    assert (job.state, job.reason, job.error_code) == (JobState.FAILED, "status_503", "HSK-504-PROVIDER-TIMEOUT")
     assert (session.state, session.last_error) == (SessionState.IDLE, "HSK-504-PROVIDER-TIMEOUT")
     assert [event["error_code"] for event in inferences(stage, job_id)] == ["HSK-504-PROVIDER-TIMEOUT"] * 4
 

@@ -32,9 +32,6 @@ WHERE session_id > :after AND (:state IS NULL OR state = :state) AND (:role IS N
   AND (:wp_id IS NULL OR wp_id = :wp_id)
 ORDER BY session_id LIMIT :limit;
 
--- name: session_open_count
-SELECT count(*) FROM session WHERE ending = 'open';
-
 -- name: session_by_state_count
 SELECT state, count(*) FROM session GROUP BY state ORDER BY state;
 

@@ -5,7 +5,9 @@ CREATE TABLE workspace (
   one INTEGER PRIMARY KEY CHECK (one = 1),
   workspace_id TEXT NOT NULL,
   created_at_us INTEGER NOT NULL,
-  runtime_epoch INTEGER NOT NULL
+  runtime_epoch INTEGER NOT NULL,
+  -- How many sessions are open: counting them would cost more with every one.
+  open_sessions INTEGER NOT NULL CHECK (open_sessions >= 0)
 ) STRICT;
 
 -- Immutable content by hash. `data` is null when the bytes are a file of that name under artifacts/.
