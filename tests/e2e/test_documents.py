@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -24,13 +25,13 @@ def _script(document: Path, base_url: str) -> str:
     """Return all blocks of a document as one shell program, run in order."""
     steps = ["set -eu"]
     for number, (kind, text) in enumerate(BLOCK.findall(document.read_text(encoding="utf-8"))):
-        text = text.replace(OLLAMA, base_url)
+        block = text.replace(OLLAMA, base_url)
         if kind == "sh":
-            steps.append(text)
+            steps.append(block)
         elif kind == "toml":
-            steps.append(f"cat >> .handshake/config.toml <<'END'\n{text}END")
+            steps.append(f"cat >> .handshake/config.toml <<'END'\n{block}END")
         else:
-            steps.append(f"cat > example{number}.py <<'END'\n{text}END\npython example{number}.py")
+            steps.append(f"cat > example{number}.py <<'END'\n{block}END\npython example{number}.py")
     return "\n".join(steps)
 
 
@@ -38,6 +39,19 @@ def _environment(folder: Path) -> Iterator[tuple[str, str]]:
     yield "PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin"
     yield "HOME", str(folder)
     yield "LANG", "C.UTF-8"
+
+
+def _run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/bash", "-c", script],
+        cwd=folder,
+        env=dict(_environment(folder)),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in DOCUMENTS.glob("*.md")))
@@ -50,16 +64,7 @@ async def test_every_command_of_a_document_runs(name: str, tmp_path: Path) -> No
             script = f"handshake init work\ncat >> work/.handshake/config.toml <<'END'\n{config}END\n{script}"
         folder = tmp_path / "reader"
         folder.mkdir()
-        run = subprocess.run(
-            ["/bin/bash", "-c", script],
-            cwd=folder,
-            env=dict(_environment(folder)),
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        run = await asyncio.to_thread(_run, script, folder)
     assert run.returncode == 0, f"{run.stdout[-2000:]}\n{run.stderr[-2000:]}"
     assert os.listdir(folder)
     assert run.stdout.strip()

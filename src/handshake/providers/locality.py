@@ -32,8 +32,8 @@ _TCP = 6
 _LOCALHOST_ADDRESSES = ("127.0.0.1", "::1")
 
 
-_NO_SUCH_ROUTE = frozenset({400, 404, 405, 410, 415, 501})
-"""What engines that are not Ollama answer to a route that they do not have; anything else is no answer."""
+_NO_ANSWER = frozenset({401, 403, 407, 408, 425, 429})
+"""Statuses by which an engine says neither what it lists nor that it has no such route."""
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -153,6 +153,6 @@ def _read(asked: Asked, model_id: ModelId) -> Listing:
         if listing is Listing.UNREADABLE:
             raise ModelFault(Fault(FaultKind.GARBAGE))
         return listing
-    if asked.status in _NO_SUCH_ROUTE:
-        return Listing.NOT_OLLAMA
-    raise ModelFault(Fault(FaultKind.STATUS, status=asked.status))
+    if asked.status in _NO_ANSWER or (asked.status >= 500 and asked.status != 501):
+        raise ModelFault(Fault(FaultKind.STATUS, status=asked.status))
+    return Listing.NOT_OLLAMA

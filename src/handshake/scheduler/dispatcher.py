@@ -32,6 +32,9 @@ class _Live(msgspec.Struct, gc=False):
     task: asyncio.Task[None]
 
 
+_LEAST_WAIT_US = 20_000
+"""Least wait before the queue is looked at again: a wall clock that was set back stands still, and must not make the
+dispatcher commit without pause (01 §8)."""
 _WAKE_RETRY_US = 1_000_000
 """Wait before the queue is looked at again after the store failed."""
 _CUT_LIMIT_S = 5
@@ -237,7 +240,7 @@ class Dispatcher:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at_us = at_us
-        self._timer = loop.create_task(self._wake(Microseconds(max(0, at_us - self._clock.now_us()))))
+        self._timer = loop.create_task(self._wake(Microseconds(max(_LEAST_WAIT_US, at_us - self._clock.now_us()))))
 
     async def _wake(self, span_us: Microseconds) -> None:
         await self._clock.sleep_us(span_us)

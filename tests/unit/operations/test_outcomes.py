@@ -147,12 +147,18 @@ async def test_a_final_fault_or_a_refusal_ends_the_job_at_once(fault: Fault | No
     (ended,) = await stage.batch(stage.failing(stage.ticket(job_id), fault))
     assert ended == Ended(JobState.FAILED, True)
     job = stage.job(job_id)
-    assert (job.state, job.reason, job.attempt) == (JobState.FAILED, fault.kind if fault else "refused", 1)
+    assert (job.state, job.reason, job.attempt) == (JobState.FAILED, told_of(fault), 1)
     assert stage.session(session_id).state is SessionState.IDLE
     again = await stage.send(session_id, "next")
     assert stage.running() == [again]
     await stage.batch(stage.finishing(stage.ticket(again)))
     assert stage.session(session_id).last_error is None
+
+
+def told_of(fault: Fault | None) -> str:
+    if fault is None:
+        return "refused"
+    return fault.kind.value if fault.status is None else f"status_{fault.status}"
 
 
 @requirement("scheduler.retry.not_after_bytes")

@@ -247,12 +247,12 @@ def failing_store(one: Scene, failures: list[HandshakeError]) -> None:
     store = one.runtime.store
     write = store.write
 
-    async def failing(unit: Any, *, outcome: bool = False) -> Any:
-        if outcome and failures:
+    async def failing(unit: Any, **named: Any) -> Any:
+        if named.get("outcome") and failures:
             raise failures.pop(0)
-        return await write(unit, outcome=outcome)
+        return await write(unit, **named)
 
-    store.write = failing  # type: ignore[method-assign]
+    store.write = failing  # type: ignore[method-assign, assignment]
 
 
 async def test_an_outcome_is_stored_as_soon_as_the_store_takes_it() -> None:

@@ -162,7 +162,7 @@ async def test_ended_jobs_stay_listed_with_state_and_reason() -> None:
 
     history = [
         (done, JobState.COMPLETED, None),
-        (failed, JobState.FAILED, "status"),
+        (failed, JobState.FAILED, "status_400"),
         (cancelled, JobState.CANCELLED, "not_needed"),
     ]
     assert listed() == listed(session_id=session_id) == history

@@ -119,9 +119,7 @@ async def test_a_cloud_tag_needs_no_question() -> None:
     assert engine.asked == []
 
 
-@pytest.mark.parametrize(
-    "answer", [HERE, NO_PAGE, Asked(401, b""), Asked(302, b""), Asked(501, b""), Asked(200, b"ok")]
-)
+@pytest.mark.parametrize("answer", [HERE, NO_PAGE, Asked(302, b""), Asked(501, b""), Asked(200, b"ok")])
 async def test_an_engine_is_asked_once_for_a_model(answer: Asked) -> None:
     engine = Engine(answer)
     here = boundary()

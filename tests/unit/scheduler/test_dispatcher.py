@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -265,12 +266,12 @@ async def test_it_looks_again_when_the_store_fails_as_a_backoff_ends() -> None:
     await turns_of_the_loop()
     write, failures = stage.store.write, [StoreFailed(reason="disk_full")] * 3
 
-    async def failing(unit: object, *, outcome: bool = False) -> object:
+    async def failing(unit: Any, **named: Any) -> Any:
         if failures:
             raise failures.pop()
-        return await write(unit, outcome=outcome)  # type: ignore[arg-type]
+        return await write(unit, **named)
 
-    stage.store.write = failing  # type: ignore[assignment, method-assign]
+    stage.store.write = failing  # type: ignore[method-assign, assignment]
     stage.clock.advance(ended.retry_ms * 1_000)
     await turns_of_the_loop()
     for left in (2, 1, 0):
