@@ -271,7 +271,7 @@ async def test_it_looks_again_when_the_store_fails_as_a_backoff_ends() -> None:
             raise failures.pop()
         return await write(unit, **named)
 
-    stage.store.write = failing  # type: ignore[method-assign, assignment]
+    stage.store.write = failing  # type: ignore[method-assign]
     stage.clock.advance(ended.retry_ms * 1_000)
     await turns_of_the_loop()
     for left in (2, 1, 0):
