@@ -146,7 +146,8 @@ async def test_ended_jobs_stay_listed_with_state_and_reason(handshake: CommandLi
     assert (await handshake("job", "list", "--state", "failed", "--json")).json["job_id"] == jobs[1]["job_id"]
     told = failed.err.splitlines()
     assert told[0] == (
-        f"HSK-502-PROVIDER: the provider failed (job_id={jobs[1]['job_id']}, state=failed, reason=status_400, attempts=1)"
+        f"HSK-502-PROVIDER: the provider failed (job_id={jobs[1]['job_id']}, state=failed, "
+        "reason=status_400, attempts=1)"
     )
     assert told[1].startswith("hint: ")
     (left,) = (await handshake("job", "artifacts", jobs[1]["job_id"], "--json")).lines

@@ -1,5 +1,10 @@
+"""Laws of the queue: the index makes the choices of a plain order, also when read anew, in every process."""
+
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -11,6 +16,7 @@ from handshake.kernel.queue import Passes, QueuedRun, RunQueue
 from tests.queueing import WEIGHTS, SlowOrder, queued
 from tests.requirement import requirement
 
+ROOT = Path(__file__).resolve().parents[2]
 KEYS = (
     SlotKey("a", "small", None),
     SlotKey("a", "large", "heavy"),
@@ -188,6 +194,20 @@ def test_index_chooses_what_the_plain_order_chooses(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(60, 90))
 def test_index_read_from_rows_goes_on_with_the_same_choices(seed: int) -> None:
     assert play(seed, rereads=12).taken == play(seed).taken
+
+
+def choices() -> str:
+    return " ".join(job_id for seed in range(9) for job_id in play(seed).taken)
+
+
+@requirement("scheduler.order.is_deterministic")
+def test_every_process_makes_the_same_choices() -> None:
+    code = "from tests.property.test_queue_laws import choices; print(choices())"
+    for hash_seed in ("0", "4711"):
+        elsewhere = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONHASHSEED": hash_seed}, capture_output=True, check=True
+        )
+        assert elsewhere.stdout.decode().strip() == choices()
 
 
 @requirement("scheduler.queue.never_drops")
