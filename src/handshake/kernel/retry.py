@@ -39,10 +39,11 @@ class FaultKind(StrEnum):
     TIMEOUT_FIRST_BYTE = "timeout_first_byte"
     TIMEOUT_IDLE = "timeout_idle"
     TIMEOUT_TOTAL = "timeout_total"
+    STOPPED = "stopped"  # the runtime stopped while the call went on
 
 
 _TIMEOUTS = frozenset({FaultKind.TIMEOUT_FIRST_BYTE, FaultKind.TIMEOUT_IDLE, FaultKind.TIMEOUT_TOTAL})
-_TRANSIENT = _TIMEOUTS | {FaultKind.CONNECT, FaultKind.RESET, FaultKind.INCOMPLETE}
+_TRANSIENT = _TIMEOUTS | {FaultKind.CONNECT, FaultKind.RESET, FaultKind.INCOMPLETE, FaultKind.STOPPED}
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):

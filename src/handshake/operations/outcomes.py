@@ -226,7 +226,7 @@ def hand_back(tx: Tx, queue: RunQueue, ticket: RunTicket, partial: Content | Non
     next_seq, after = _session_after(tx, ticket)
     _requeue(tx, ticket, row, after, next_seq, not_before_us=0)
     context = row.context(ticket)
-    tx.append(_retry_event(ticket, Fault(FaultKind.RESET), 0), context)
+    tx.append(_retry_event(ticket, Fault(FaultKind.STOPPED), 0), context)
     tx.append(
         SessionStateChange(
             from_state=SessionState.ACTIVE, reason="handed_back", session_id=ticket.session_id, to_state=after

@@ -250,6 +250,8 @@ async def test_a_run_that_is_handed_back_is_queued_at_once_and_its_attempt_count
     assert (job.state, job.attempt, job.not_before_us, job.holds_slot) == (JobState.QUEUED, 1, 0, False)
     assert stage.session(session_id).state is SessionState.IDLE
     assert left_by(stage, job_id) == [(1, PARTIAL, b"half")]
+    (told,) = [event.payload for event in stage.check().of("session_scheduler.retry")]
+    assert (told["fault"], told["backoff_ms"]) == ("stopped", 0)
     await stage.begin()
     assert (stage.running(), stage.job(job_id).attempt) == ([job_id], 2)
 
