@@ -225,6 +225,7 @@ async def open_runtime(
     clock, chance, files = MachineClock(), MachineChance(), OsFiles()
     new_id = NewIds(clock, chance)
     holder = Holder(os.getpid(), rfc3339(clock.now_us()), Path(sys.argv[0] or "python").name[:64])
+    workspace_folder.require_private(place)
     lock = InstanceLock(place.lock, holder)
     try:
         found = Place(place.database, place.artifacts)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import errno
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from handshake.kernel.errors import InvalidConfig, InvalidRequest, NotFound, StateConflict, StoreFailed
+from handshake.kernel.errors import (
+    IntegrityBroken,
+    InvalidConfig,
+    InvalidRequest,
+    NotFound,
+    StateConflict,
+    StoreFailed,
+)
 from handshake.storage.files import OsFiles
 from handshake.storage.instance_lock import refuse_network_file_system
 
 FOLDER = ".handshake"
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _PARTS = ("artifacts", "recorder", "keys", "run")
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 _CONFIG = """\
@@ -125,6 +134,26 @@ def _publish(draft: WorkspaceFolder, place: WorkspaceFolder) -> None:
 
 def _exists() -> StateConflict:
     return StateConflict(reason="workspace_exists", hint="use it as it is, or choose another folder")
+
+
+def require_private(place: WorkspaceFolder) -> None:
+    """Refuse to work in a workspace that others may change: its log and its state would prove nothing.
+
+    Raises:
+        IntegrityBroken: others may write to the folder or to its database.
+    """
+    for path in (place.folder, place.database):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            continue
+        if mode & _WRITABLE_BY_OTHERS:
+            raise IntegrityBroken(
+                subject="workspace",
+                reason="permissions",
+                name=path.name,
+                hint="find out who could have written there; then: chmod -R go-w .handshake",
+            )
 
 
 def find(start: Path) -> WorkspaceFolder:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from handshake.kernel.errors import InvalidConfig, NotFound, StateConflict, StoreFailed
+from handshake.bootstrap import init_workspace
+from handshake.kernel.errors import IntegrityBroken, InvalidConfig, NotFound, StateConflict, StoreFailed
 from handshake.storage.workspace_folder import FOLDER, WorkspaceFolder, find, init
+from handshake.workspace import open_workspace
 
 DRAFT = "018f0000-0000-7000-8000-000000000001"
 
@@ -131,3 +133,18 @@ def test_start_that_is_no_folder_is_named(tmp_path: Path) -> None:
     for start in (tmp_path / "file", tmp_path / "missing"):
         with pytest.raises(InvalidConfig):
             find(start)
+
+
+@pytest.mark.parametrize("part", ["", "state.db"])
+@pytest.mark.parametrize("bit", [0o020, 0o002])
+async def test_a_workspace_that_others_may_change_is_not_worked_in(tmp_path: Path, part: str, bit: int) -> None:
+    place = init_workspace(tmp_path)
+    path = place.folder / part
+    path.chmod(path.stat().st_mode | bit)
+    with pytest.raises(IntegrityBroken) as refused:
+        async with open_workspace(tmp_path):
+            pass
+    assert refused.value.context["reason"] == "permissions"
+    path.chmod(path.stat().st_mode & ~bit)
+    async with open_workspace(tmp_path) as hs:
+        assert (await hs.status()).events == 0
