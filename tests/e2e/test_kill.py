@@ -138,7 +138,6 @@ def check_recovered(before: Contents, after: Contents) -> int:
 @requirement(
     "recovery.kill.loses_nothing",
     "message.append.is_atomic",
-    "recovery.start.stalls_orphans",
     "recovery.start.dispatches_queue",
     "recovery.actions.are_evented",
 )

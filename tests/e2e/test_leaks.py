@@ -52,7 +52,7 @@ def _workspace(folder: Path) -> Path:
     return place.database
 
 
-@requirement("recorder.leak.none", "message.content.only_in_artifacts", "provider.error.not_echoed")
+@requirement("message.content.only_in_artifacts", "provider.error.not_echoed")
 async def test_secrets_and_content_stand_in_artifacts_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLANTED", SECRET)
     database = _workspace(tmp_path)

@@ -200,7 +200,7 @@ def used_bytes(disk: Disk) -> int:
     return plenty - disk.free_bytes(disk.root)
 
 
-@requirement("recorder.disk_full.fails_whole", "recovery.outcome.never_lost")
+@requirement("recorder.disk_full.fails_whole")
 async def test_outcome_may_use_the_room_that_new_work_may_not(tmp_path: Path) -> None:
     """Below the reserve no new turn is taken, and the answer that comes in is stored, and with it what follows."""
     waiting = asyncio.Event()
@@ -232,7 +232,6 @@ async def test_outcome_may_use_the_room_that_new_work_may_not(tmp_path: Path) ->
     assert {job.state for job in contents(disk).jobs} == {JobState.COMPLETED}
 
 
-@requirement("recovery.outcome.never_lost")
 async def test_outcome_waits_as_long_as_the_disk_is_full(tmp_path: Path) -> None:
     """The slot stays taken, nothing is sent twice, and the answer is stored once there is room."""
     waiting = asyncio.Event()

@@ -164,7 +164,7 @@ def test_no_cut_takes_what_was_acknowledged(part: int, tmp_path: Path) -> None:
             check_recovered(before, contents(disks[0]))
 
 
-@requirement("recovery.power_loss.loses_nothing", "recovery.start.stalls_orphans", "recovery.start.dispatches_queue")
+@requirement("recovery.power_loss.loses_nothing", "recovery.start.dispatches_queue")
 def test_no_cut_in_the_middle_of_recovery_loses_a_run(tmp_path: Path) -> None:
     busy = cut_while_running(tmp_path / "busy")
     whole = undisturbed(Disk(shutil.copytree(busy, tmp_path / "whole")), ())

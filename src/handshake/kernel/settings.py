@@ -63,8 +63,6 @@ MAX_OUTPUT_TOKENS = 100_000_000
 """Tokens of the longest answer that anyone may ask for."""
 MAX_CALL_TOKENS = 2**31
 """Tokens that a provider may say one call took; a greater figure is no figure. So sums stay below 2**53."""
-MAX_STREAM_PIECES = 1_024
-"""Pieces of one answer that wait for a slow reader before the provider is made to wait."""
 
 DEFAULT_PAGE_ITEMS = 50
 """Items of a list when nobody says how many."""
@@ -72,8 +70,6 @@ MAX_PAGE_ITEMS = 1_000
 """Items of a list in one answer; the rest is behind the cursor."""
 LOG_PAGE_EVENTS = 1_024
 """Events that are verified or proved in one go: as many as between two checkpoints, about 1 MiB."""
-MAX_THREAD_MESSAGES = 100_000
-"""Messages of one session."""
 
 MAX_CONFIG_BYTES = 256 * 1024
 """One configuration file: thousands of models fit."""

@@ -58,7 +58,6 @@ async def test_an_answer_is_message_usage_and_event_in_one_commit() -> None:
     assert (answer.role, answer.token_count, answer.message_id) == ("ASSISTANT", 2, job.answer_message_id)
 
 
-@requirement("provider.usage.missing_is_null")
 @pytest.mark.parametrize("usage", [None, TokenUsage(), TokenUsage(4, None, None)])
 async def test_a_figure_that_was_not_reported_is_null_and_not_0(usage: TokenUsage | None) -> None:
     stage, _, job_id = await one_run()

@@ -83,7 +83,6 @@ async def test_calls_of_a_session_are_cut_though_whoever_cancelled_it_went_away(
         assert (await session.show()).state is SessionState.CANCELLED
 
 
-@requirement("recovery.outcome.never_lost")
 async def test_a_large_answer_waits_for_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scene(ScriptedModel(lambda text: (LARGE,))) as one:
         files = one.memory.files

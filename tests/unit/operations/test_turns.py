@@ -226,7 +226,6 @@ async def test_half_a_character_from_an_adapter_does_not_lose_the_answer() -> No
         one.check()
 
 
-@requirement("provider.usage.missing_is_null")
 @pytest.mark.parametrize("figure", [-1, 2**53, 2**70])
 async def test_an_impossible_figure_is_unknown(figure: int) -> None:
     async def act() -> AsyncGenerator[TextPiece | Finished, None]:

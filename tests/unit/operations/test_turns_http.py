@@ -60,7 +60,6 @@ async def test_a_stream_is_an_answer() -> None:
         one.check()
 
 
-@requirement("provider.usage.missing_is_null")
 @pytest.mark.parametrize(
     "reply",
     [chunked(event_stream("Hi", usage=None)), response(whole_answer("Hi", usage=None))],

@@ -150,7 +150,6 @@ def test_what_is_not_the_protocol_is_garbage(data: bytes) -> None:
     assert fault_of(events(said("a"), done=False) + data).kind is FaultKind.GARBAGE
 
 
-@requirement("provider.usage.missing_is_null")
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
@@ -170,7 +169,6 @@ def test_usage_that_was_not_reported_is_missing(usage: object, expected: TokenUs
     assert whole(answer)[-1] == Finished(None, expected)
 
 
-@requirement("provider.usage.missing_is_null")
 def test_usage_that_was_left_out_is_missing() -> None:
     assert streamed(events(said("a")))[-1] == Finished(None, None)
     assert whole({"choices": [{"message": {"content": "a"}}]})[-1] == Finished(None, None)

@@ -37,7 +37,7 @@ async def running(stage: Stage) -> tuple[SessionId, JobId]:
     return session_id, job_id
 
 
-@requirement("recovery.start.stalls_orphans", "recovery.actions.are_evented", "session.state.is_derived")
+@requirement("recovery.actions.are_evented", "session.state.is_derived")
 async def test_orphan_goes_through_stalled_with_its_session_blocked() -> None:
     stage = await Stage.open()
     session_id, job_id = await running(stage)
@@ -140,7 +140,6 @@ async def test_answer_that_comes_after_the_take_over_changes_nothing() -> None:
     assert stage.job(job_id).state is JobState.COMPLETED
 
 
-@requirement("recovery.start.stalls_orphans")
 async def test_more_orphans_than_one_unit_takes_are_all_taken_over() -> None:
     many = ORPHANS_PER_UNIT + 20
     stage = await Stage.open(settings_of(many, each=many))
