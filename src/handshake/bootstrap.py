@@ -54,6 +54,7 @@ __all__ = [
     "ReadOnlyStore",
     "Runtime",
     "WorkspaceFolder",
+    "ahead_us",
     "assemble",
     "close_runtime",
     "closed_door",
@@ -153,6 +154,16 @@ def holder_of(place: WorkspaceFolder) -> Holder | None:
 def now_us() -> Microseconds:
     """Return the machine's time, for those who only read."""
     return MachineClock().now_us()
+
+
+def ahead_us(place: WorkspaceFolder) -> int:
+    """Return by how many microseconds the last stored moment is ahead of the machine's clock, or 0.
+
+    Raises:
+        IntegrityBroken, StoreFailed: the store cannot be read.
+    """
+    _, high_us = _identity(read_only(place))
+    return max(0, high_us - now_us())
 
 
 def verifier_key(place: WorkspaceFolder) -> VerifierKey:

@@ -17,6 +17,7 @@ from handshake.cli.command import Invocation, verb
 from handshake.cli.rendering import one_line, print_object
 from handshake.kernel.errors import HandshakeError, NotFound
 from handshake.kernel.settings import MIN_FREE_BYTES
+from handshake.kernel.units import US_PER_S
 
 if TYPE_CHECKING:
     from handshake.bootstrap import WorkspaceFolder
@@ -108,7 +109,10 @@ def _workspace(found: WorkspaceFolder) -> Iterator[Finding]:
     yield _permissions(found)
     yield _free_space(found)
     yield _holder(found)
-    yield _try("store", lambda: _store(found))
+    store = _try("store", lambda: _store(found))
+    yield store
+    if store.verdict is Verdict.OK:
+        yield _clock(found)
     yield _try("log key", lambda: verifier_key(found).text())
 
 
@@ -160,6 +164,20 @@ def _store(found: WorkspaceFolder) -> str:
     finally:
         store.shut()
     return f"{whole.events} events, {sum(whole.sessions.values())} sessions, {sum(whole.jobs.values())} runs"
+
+
+def _clock(found: WorkspaceFolder) -> Finding:
+    from handshake.bootstrap import ahead_us
+
+    ahead_s = ahead_us(found) // US_PER_S
+    if ahead_s:
+        return Finding(
+            "clock",
+            Verdict.WARN,
+            f"{ahead_s} s behind what was stored last",
+            "set the machine's clock; until it has caught up, time in this workspace goes on at half the pace",
+        )
+    return Finding("clock", Verdict.OK, "not behind what was stored last")
 
 
 def _configuration(settings: Settings) -> Finding:

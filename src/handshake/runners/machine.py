@@ -8,26 +8,30 @@ import threading
 import time
 
 from handshake.kernel.units import US_PER_S, Microseconds
+from handshake.kernel.wall_time import Mark, follow
 
 _POOL_BYTES = 1_024
 """Random bytes fetched at once; a copy of a forked process would repeat no more than these."""
 
 
 class MachineClock:
-    """Wall time that never goes back, and the kernel's monotonic time."""
+    """Wall time that never goes back and never stands still, and the kernel's monotonic time, which sleeps with it."""
 
     def __init__(self, high_us: int = 0) -> None:
-        self._high_us = high_us
+        self._lock = threading.Lock()
+        self._mark = Mark(high_us, time.monotonic_ns() // 1_000)
 
     def raise_to(self, high_us: int) -> None:
         """Never answer less than `high_us`, the last moment that was stored (01 §8)."""
-        self._high_us = max(self._high_us, high_us)
+        with self._lock:
+            if high_us > self._mark.now_us:
+                self._mark = Mark(high_us, time.monotonic_ns() // 1_000)
 
     def now_us(self) -> Microseconds:
-        """Return microseconds since 1970, never less than before."""
-        now = max(time.time_ns() // 1_000, self._high_us)
-        self._high_us = now
-        return Microseconds(now)
+        """Return microseconds since 1970, never less than before on any thread."""
+        with self._lock:
+            self._mark = follow(self._mark, wall_us=time.time_ns() // 1_000, monotonic_us=time.monotonic_ns() // 1_000)
+            return Microseconds(self._mark.now_us)
 
     def monotonic_us(self) -> Microseconds:
         """Return microseconds of the monotonic clock."""

@@ -18,11 +18,12 @@ from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
 from handshake.kernel.job import JobState, RunTicket
 from handshake.kernel.lane import Lane
 from handshake.kernel.queue import Passes, RunQueue
-from handshake.kernel.units import US_PER_S, Microseconds
+from handshake.kernel.units import US_PER_S
 from handshake.operations import records, runs
 from handshake.operations.turns import Attempt
 from handshake.ports.clock import Clock
 from handshake.ports.store import Store, Tx
+from handshake.scheduler.alarm import Alarm
 
 Perform = Callable[[Attempt], Coroutine[Any, Any, None]]
 
@@ -32,9 +33,6 @@ class _Live(msgspec.Struct, gc=False):
     task: asyncio.Task[None]
 
 
-_LEAST_WAIT_US = 20_000
-"""Least wait before the queue is looked at again: a wall clock that was set back stands still, and must not make the
-dispatcher commit without pause (01 §8)."""
 _WAKE_RETRY_US = 1_000_000
 """Wait before the queue is looked at again after the store failed."""
 _CUT_LIMIT_S = 5
@@ -55,8 +53,7 @@ class Dispatcher:
         self._perform: Perform | None = None
         self._store: Store | None = None
         self._live: dict[JobId, _Live] = {}
-        self._timer: asyncio.Task[None] | None = None
-        self._timer_at_us = 0
+        self._alarm = Alarm(clock, self._look)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -173,8 +170,7 @@ class Dispatcher:
         Cancelling this ends the patience, not the care: the rest is cut at once, and waited for.
         """
         self._dispatching = False
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         try:
             await self._look()  # behind every batch that was still dispatching
             drained = await self._is_idle_within(drain_us / US_PER_S)
@@ -233,19 +229,9 @@ class Dispatcher:
                 self._idle.set()
 
     def _arm(self, at_us: int) -> None:
-        """Wake the dispatcher when the first backoff ends."""
-        loop = self._loop
-        if loop is None or not self._dispatching or (self._timer is not None and self._timer_at_us <= at_us):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at_us = at_us
-        self._timer = loop.create_task(self._wake(Microseconds(max(_LEAST_WAIT_US, at_us - self._clock.now_us()))))
-
-    async def _wake(self, span_us: Microseconds) -> None:
-        await self._clock.sleep_us(span_us)
-        self._timer = None
-        await self._look()
+        """Look at the queue again when the first backoff ends; one that the wall clock delays is looked at again."""
+        if self._loop is not None and self._dispatching:
+            self._alarm.set_in(at_us - self._clock.now_us())
 
     async def _look(self) -> None:
         """Have the queue looked at, after everything that was handed to the store before."""
@@ -254,7 +240,8 @@ class Dispatcher:
         try:
             await self._store.write(_nothing, outcome=True)
         except HandshakeError:  # nothing is lost: the queue is looked at again
-            self._arm(self._clock.now_us() + _WAKE_RETRY_US)
+            if self._loop is not None and self._dispatching:
+                self._alarm.set_in(_WAKE_RETRY_US)
 
 
 def _nothing(tx: Tx) -> None:

@@ -144,11 +144,12 @@ class Committer:
     def _finish_log(self, now_us: Microseconds, *, sign_now: bool) -> tuple[LogState, tuple[int, int] | None]:
         log, db = self._log, self._db
         state = log.extend(db, self._tx.sealed, now_us) if self._tx.sealed else log.state
+        monotonic_us = self._clock.monotonic_us()
         wanted = (sign_now or self._tx.sign_now) and log.has_unsigned(state)
-        if not (wanted or log.checkpoint_due(state, now_us)):
+        if not (wanted or log.checkpoint_due(state, monotonic_us)):
             return state, None
         state, covered = log.sign(db, state, now_us, self._tx.timestamp)
-        return state, (covered, now_us)
+        return state, (covered, monotonic_us)
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:

@@ -41,7 +41,10 @@ class EventLog:
         self._queries = load()
         self.state = LogState(0, FIRST_PREV_HASH, Frontier())
         self._signed_size = 0
-        self._signed_at_us = 0
+        self._since_us: int | None = None
+        """When the log was signed last or, in a runtime that has not signed yet, when it first asked."""
+        self._tail_is_old = False
+        """Whether nothing is signed yet, or a runtime before this one left events unsigned, who knows how long ago."""
 
     def open(self, db: apsw.Connection) -> None:
         """Read the end of the log; called when the store opens and after a commit that failed.
@@ -54,7 +57,9 @@ class EventLog:
             raise IntegrityBroken(subject="log", reason="missing")
         self.state = LogState(row[0], row[1], Frontier.from_bytes(row[2]))
         signed: Any = db.execute(self._queries["checkpoint_last"]).fetchone()
-        self._signed_size, self._signed_at_us = (signed[0] + 1, signed[2]) if signed else (0, 0)
+        self._signed_size = signed[0] + 1 if signed else 0
+        if self._since_us is None:
+            self._tail_is_old = signed is None or self.has_unsigned(self.state)
 
     def extend(self, db: apsw.Connection, sealed: Sequence[Sealed], at_us: int) -> LogState:
         """Store `sealed` after the last event and return the new end, which holds once the transaction commits."""
@@ -84,15 +89,17 @@ class EventLog:
         """Return whether events stand after the last checkpoint and its own event."""
         return state.size > self._signed_size
 
-    def checkpoint_due(self, state: LogState, at_us: int) -> bool:
+    def checkpoint_due(self, state: LogState, monotonic_us: int) -> bool:
         """Return whether enough events or time have passed since the last checkpoint."""
         unsigned = state.size - self._signed_size
         if unsigned <= 0:
             return False
-        waited_us = at_us - self._signed_at_us
+        if self._since_us is None:
+            self._since_us = monotonic_us
         return (
-            unsigned >= self._settings.checkpoint_every_events
-            or waited_us >= self._settings.checkpoint_every_s * US_PER_S
+            self._tail_is_old
+            or unsigned >= self._settings.checkpoint_every_events
+            or monotonic_us - self._since_us >= self._settings.checkpoint_every_s * US_PER_S
         )
 
     def sign(self, db: apsw.Connection, state: LogState, at_us: int, timestamp: str) -> tuple[LogState, int]:
@@ -116,7 +123,8 @@ class EventLog:
         return after, state.size
 
     def settle(self, state: LogState, signed: tuple[int, int] | None) -> None:
-        """Take the new end over after COMMIT; `signed` is (size covered, moment) of a new checkpoint."""
+        """Take the new end over after COMMIT; `signed` is (size covered, monotonic time) of a new checkpoint."""
         self.state = state
         if signed is not None:
-            self._signed_size, self._signed_at_us = signed[0] + 1, signed[1]
+            self._signed_size, self._since_us = signed[0] + 1, signed[1]
+            self._tail_is_old = False

@@ -6,6 +6,7 @@ import asyncio
 from heapq import heappop, heappush
 
 from handshake.kernel.units import Microseconds
+from handshake.kernel.wall_time import Mark, follow
 
 START_US = Microseconds(1_767_225_600_000_000)
 """2026-01-01T00:00:00Z: where virtual time begins unless told otherwise."""
@@ -15,16 +16,16 @@ class VirtualClock:
     """Wall and monotonic time that move together by `advance`, and apart by `jump_wall`."""
 
     def __init__(self, start_us: Microseconds = START_US) -> None:
-        self._high_us = int(start_us)
+        self._mark = Mark(int(start_us))
         self._wall_us = int(start_us)
         self._monotonic_us = 0
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._slept = 0
 
     def now_us(self) -> Microseconds:
-        """Return the wall time, or the highest it ever was while it stands before that."""
-        self._high_us = max(self._high_us, self._wall_us)
-        return Microseconds(self._high_us)
+        """Return the time by the law of the machine's clock: see `kernel.wall_time.follow`."""
+        self._mark = follow(self._mark, wall_us=self._wall_us, monotonic_us=self._monotonic_us)
+        return Microseconds(self._mark.now_us)
 
     def monotonic_us(self) -> Microseconds:
         """Return how far time was advanced."""
@@ -54,7 +55,10 @@ class VirtualClock:
                 awake.set_result(None)
 
     def jump_wall(self, span_us: int) -> None:
-        """Set the wall clock forward or back, as an operator or a time server does; nobody wakes from it."""
+        """Set the wall clock forward or back, as an operator or a time server does; nobody wakes from it.
+
+        A machine that was suspended is one whose wall clock is then ahead, and whose monotonic clock is not.
+        """
         self._wall_us += span_us
 
     def next_due_us(self) -> Microseconds | None:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
-from handshake.cli.doctor import Verdict, _provider
+from handshake.bootstrap import init_workspace
+from handshake.cli.doctor import Verdict, _clock, _provider
+from handshake.kernel.ids import ProviderId
 from handshake.kernel.settings import Dialect, ProviderSettings, Settings
 from handshake.testing.replies import response
+from handshake.testing.scripted_model import ScriptedModel
 from handshake.testing.upstream import Upstream
+from handshake.workspace import open_workspace
+
+DESK = """
+[providers.desk]
+dialects = ["openai_chat"]
+base_url = "http://127.0.0.1:9/v1"
+"""
 
 
 async def look_at(base_url: str, *, forwards_to_cloud: bool = False) -> tuple[Verdict, str]:
@@ -60,3 +73,20 @@ async def test_an_engine_that_fails_is_told() -> None:
     async with Upstream(listing=response(b"", status=500)) as upstream:
         verdict, detail = await look_at(upstream.base_url)
     assert (verdict, detail.split(":")[0]) == (Verdict.FAIL, "HSK-502-PROVIDER")
+
+
+async def test_a_clock_that_stands_before_what_was_stored_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = init_workspace(tmp_path)
+    assert _clock(place).verdict is Verdict.OK
+    now_ns = time.time_ns()
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time_ns", lambda: now_ns + 3_600 * 10**9)
+        place.config.write_text(DESK, encoding="utf-8")
+        async with open_workspace(place.root, models={ProviderId("desk"): ScriptedModel()}, dispatch=False) as hs:
+            await hs.sessions.create(role="coder", model="desk/tiny", memory_policy="EPHEMERAL")
+    found = _clock(place)
+    assert found.verdict is Verdict.WARN
+    assert 3_500 < int(found.detail.split()[0]) <= 3_600
+    assert found.next_step is not None

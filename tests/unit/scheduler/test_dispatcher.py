@@ -283,6 +283,25 @@ async def test_it_looks_again_when_the_store_fails_as_a_backoff_ends() -> None:
     await stage.dispatcher.close(0, before_cut=lambda: None)
 
 
+@requirement("recovery.clock.jumps_are_harmless")
+@pytest.mark.parametrize("jump_us", [-3_600 * SECOND_US, -1, 0, 1, 3_600 * SECOND_US, 8 * 3_600 * SECOND_US])
+async def test_no_jump_of_the_wall_clock_loses_a_wait_or_makes_it_look_without_pause(jump_us: int) -> None:
+    stage = await Stage.open()
+    job_id = await stage.send(await stage.create())
+    (ended,) = await stage.batch(stage.failing(stage.ticket(job_id)))
+    await turns_of_the_loop()
+    stage.clock.jump_wall(jump_us)
+    commits, started_us = stage.store.commits, stage.clock.monotonic_us()
+    while stage.running() == []:
+        due_us = stage.clock.next_due_us()
+        assert due_us is not None, "nobody would ever look again"
+        stage.clock.advance(max(1, due_us))
+        await turns_of_the_loop()
+    assert stage.clock.monotonic_us() - started_us <= 2 * ended.retry_ms * 1_000 + 1
+    assert stage.store.commits - commits < 40
+    await stage.dispatcher.close(0, before_cut=lambda: None)
+
+
 # -- stopping ---------------------------------------------------------------------------------------------------
 
 
