@@ -18,7 +18,8 @@ from bench.plan import Plan
 from handshake.kernel.ids import JobId, SessionId
 from handshake.kernel.lane import LANES, Lane
 from handshake.kernel.limit import Limits, SlotKey
-from handshake.kernel.queue import QueuedRun, RunQueue
+from handshake.kernel.queue import RunQueue
+from handshake.kernel.queued_run import QueuedRun
 from handshake.storage.workspace_folder import WorkspaceFolder
 
 _KEYS = tuple(SlotKey(f"provider{number}", "model", None) for number in range(3))

@@ -7,12 +7,17 @@ import sys
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
+from handshake.kernel.budget import Account, Amounts, BudgetKey, BudgetScope, BudgetType
 from handshake.kernel.ids import JobId, SessionId
 from handshake.kernel.lane import LANES, Lane
 from handshake.kernel.limit import Limits, SlotKey
-from handshake.kernel.queue import Passes, QueuedRun, RunQueue
+from handshake.kernel.queue import Passes, RunQueue
+from handshake.kernel.queued_run import QueuedRun
+from handshake.kernel.rate import Gate, Rate
+from handshake.kernel.retry import Reach
 from tests.queueing import WEIGHTS, SlowOrder, queued
 from tests.requirement import requirement
 
@@ -24,8 +29,32 @@ KEYS = (
     SlotKey("c", "small", None),
 )
 SESSIONS = 9
-STEPS = ("send", "send", "send", "take", "take", "take", "end", "end", "retry", "drop", "hold", "unhold", "cancel")
+STEPS = (
+    "send",
+    "send",
+    "send",
+    "take",
+    "take",
+    "take",
+    "end",
+    "end",
+    "retry",
+    "drop",
+    "hold",
+    "unhold",
+    "cancel",
+    "refuse",
+)
 """Cancelling a run that is running frees its run slot at once and its connection later."""
+RATES = {"a": Rate(requests_per_minute=30, tokens_per_minute=6_000), "b": Rate(tokens_per_minute=3_000)}
+BUDGETS = {
+    BudgetKey(BudgetScope.SESSION, "session-1", BudgetType.TOKENS): 9_000,
+    BudgetKey(BudgetScope.SESSION, "session-2", BudgetType.TOKENS): 2_000,
+    BudgetKey(BudgetScope.WORK_PACKET, "WP-1", BudgetType.TOKENS): 12_000,
+    BudgetKey(BudgetScope.WORK_PACKET, "WP-2", BudgetType.TOKENS): 3_000,
+    BudgetKey(BudgetScope.WORKSPACE, "", BudgetType.TOKENS): 40_000,
+}
+SECOND_US = 1_000_000
 
 
 class Pair:
@@ -41,20 +70,28 @@ class Pair:
             providers={"c": 1},
             models={("a", "large"): 1},
             groups={"heavy": 2},
+            rates=RATES,
         )
         self.slow = SlowOrder(self.limits)
         self.fast = RunQueue(self.limits, WEIGHTS)
         self.rows = Passes()
+        self.gates: dict[str, Gate] = {}
+        self.accounts = {key: Account(limit) for key, limit in BUDGETS.items() if chance.randrange(3)}
+        self.fast.admission.ledger.load(self.accounts.items())
+        self.slow.accounts = {key: [one.limit, 0, 0] for key, one in self.accounts.items()}
         self.accepted = 0
         self.turns: dict[int, int] = {}
-        self.closing: list[SlotKey] = []
+        self.closing: list[QueuedRun] = []
         self.now_us = 0
         self.taken: list[JobId] = []
         self.dropped: set[JobId] = set()
+        self.refused: list[JobId] = []
+        self.limited: list[tuple[JobId, int]] = []
 
     def step(self, verb: str) -> None:
         getattr(self, verb)()
         self.slow.settle()
+        self.fast.wake(self.now_us)
         self.check_usage()
         self.store()
 
@@ -70,53 +107,77 @@ class Pair:
             priority=self.chance.choice((10, 50, 50, 90)),
             key=KEYS[session % len(KEYS)],
             turn=self.turns[session],
+            wp=(None, "WP-1", "WP-2")[session % 3],
+            tokens=self.chance.choice((1, 100, 300, 900, 1_800)),
         )
         self.slow.runs[run.job_id] = run
+        own = (BudgetScope.SESSION, run.session_id)
+        if not self.fast.admission.ledger.knows(*own):
+            self.fast.admission.ledger.load(one for one in self.accounts.items() if one[0][:2] == own)
         self.fast.add(run)
 
     def take(self) -> None:
-        self.now_us += self.chance.randrange(3)
+        self.now_us += self.chance.randrange(3) * SECOND_US
         expected = self.slow.take(self.now_us)
         found = self.fast.take(self.now_us)
-        assert found == expected
+        assert (found is None) == (expected is None)
         if found is not None:
+            assert msgspec.structs.replace(found, is_limited=False) == expected
             self.taken.append(found.job_id)
+        limited, refused = self.fast.drain_notices()
+        self.limited += [(one.run.job_id, one.run.attempt) for one in limited]
+        assert {one.run.job_id for one in limited} <= self.slow.limited
+        assert len(set(self.limited)) == len(self.limited), "told twice"
+        self.dropped |= {one.run.job_id for one in refused}
+        self.refused += [one.run.job_id for one in refused]
+        assert self.refused == self.slow.refused
 
     def end(self) -> None:
         if self.slow.running:
-            run = self.leave_running()
-            self.fast.free_connection(run.key)
-            self.slow.connections.remove(run.key)
+            self.close(self.leave_running())
+
+    def close(self, run: QueuedRun, *, vacate: bool = True) -> None:
+        """Let the connection of a run be closed, and its run leave `running` if that has not happened."""
+        taken = Amounts(self.chance.choice((run.estimated_tokens, 1, 50, 2_500)))
+        reach = self.chance.choice((Reach.NOTHING, Reach.ENDPOINT, *[Reach.SENT] * 4))
+        self.fast.settle(run.bill, taken, reach)
+        self.slow.settle_attempt(run, taken, reach, self.now_us)
+        self.fast.free_connection(run.key)
+        self.slow.connections.remove(run.key)
+        if vacate:
             self.fast.vacate(run.session_id, run.lane)
 
     def retry(self) -> None:
         if self.slow.running:
             run = self.leave_running()
-            self.fast.free_connection(run.key)
-            self.slow.connections.remove(run.key)
-            again = queued(
-                run.enqueue_seq, session=run.session_id, tree=run.fairness_key, lane=run.lane, priority=run.priority,
-                key=run.key, turn=run.turn_seq, attempt=run.attempt + 1,
-                not_before_us=self.now_us + self.chance.randrange(9),
-            )  # fmt: skip
+            self.close(run, vacate=False)
+            again = msgspec.structs.replace(
+                run, attempt=run.attempt + 1, not_before_us=self.now_us + self.chance.randrange(9) * SECOND_US
+            )
             self.slow.runs[again.job_id] = again
             self.fast.add(again)
             self.fast.vacate(run.session_id, run.lane)
 
+    def refuse(self) -> None:
+        """Let a provider say that it wants nothing for a while."""
+        name, span_us = self.chance.choice(sorted(RATES)), self.chance.randrange(1, 5) * SECOND_US
+        self.fast.close_provider(name, span_us)
+        gate = self.slow.gates[name]
+        gate.closed_until_us = max(gate.closed_until_us, self.now_us + span_us)
+
     def cancel(self) -> None:
         if self.closing and self.chance.randrange(2):
-            key = self.closing.pop()
-            self.fast.free_connection(key)
-            self.slow.connections.remove(key)
+            self.close(self.closing.pop(), vacate=False)
         elif self.slow.running:
             run = self.leave_running()
-            self.closing.append(run.key)
+            self.closing.append(run)
             self.fast.vacate(run.session_id, run.lane)
 
     def drop(self) -> None:
         if self.slow.runs:
             job_id = self.chance.choice(sorted(self.slow.runs))
             del self.slow.runs[job_id]
+            self.slow.limited.discard(job_id)
             self.dropped.add(job_id)
             self.fast.drop(job_id)
 
@@ -153,6 +214,10 @@ class Pair:
         self.rows.lanes.update(changed.lanes)
         self.rows.trees.update(changed.trees)
         self.rows.virtual.update(changed.virtual)
+        self.gates.update(self.fast.admission.rates.drain_dirty())
+        self.accounts.update(self.fast.drain_accounts())
+        stored = {key: [one.limit, one.spent, one.reserved] for key, one in self.accounts.items()}
+        assert stored == self.slow.accounts
         expected = self.slow.stored()
         assert {name: self.rows.trees[name] for name in expected.trees} == expected.trees
         assert {name: self.rows.virtual.get(name, 0) for name in expected.virtual} == expected.virtual
@@ -160,7 +225,7 @@ class Pair:
 
     def reread(self) -> None:
         """Put an index in place that is read from rows, as after a restart."""
-        self.fast = self.slow.reread(self.rows)
+        self.fast = self.slow.reread(self.rows, self.gates, self.accounts)
 
 
 def play(seed: int, *, steps: int = 250, rereads: int = 0) -> Pair:
@@ -176,7 +241,7 @@ def play(seed: int, *, steps: int = 250, rereads: int = 0) -> Pair:
         pair.slow.held.discard(session_id)
         pair.fast.unhold(session_id)
     while pair.slow.running or pair.slow.runs or pair.closing:
-        pair.now_us += 10
+        pair.now_us += 10 * SECOND_US
         for verb in ("take", "take", "end", "cancel"):
             pair.step(verb)
     return pair
@@ -188,6 +253,13 @@ def test_index_chooses_what_the_plain_order_chooses(seed: int) -> None:
     pair = play(seed)
     assert pair.taken
     assert len(pair.fast) == 0
+
+
+@requirement("scheduler.rate.no_event_flood")
+def test_games_meet_rates_and_budgets_and_tell_them_once() -> None:
+    games = [play(seed) for seed in range(20)]
+    assert sum(bool(game.limited) for game in games) > 15
+    assert sum(bool(game.refused) for game in games) > 10
 
 
 @requirement("scheduler.order.is_deterministic")
@@ -237,18 +309,14 @@ class Overtaking(RunQueue):
 class Unfair(RunQueue):
     """An index that forgets whose turn it is."""
 
-    def take(self, now_us: int) -> QueuedRun | None:
+    def take(self, now_us: int, wall_us: int | None = None) -> QueuedRun | None:
         for tree in self._trees.values():
             tree.round = 0
-        return super().take(now_us)
+        return super().take(now_us, wall_us)
 
 
 def queued_later(run: QueuedRun) -> QueuedRun:
-    turn = -run.turn_seq
-    return queued(
-        run.enqueue_seq, session=run.session_id, tree=run.fairness_key, lane=run.lane, priority=run.priority,
-        key=run.key, turn=turn, attempt=run.attempt, not_before_us=run.not_before_us,
-    )  # fmt: skip
+    return msgspec.structs.replace(run, turn_seq=-run.turn_seq)
 
 
 @pytest.mark.parametrize("broken", [Forgetful, Overtaking, Unfair])

@@ -1,4 +1,4 @@
-"""Limits: how many runs may be in progress at once, in all and per provider, model and group."""
+"""Limits: how many runs may be in progress at once, in all and per provider, model and group; rates and prices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from handshake.kernel.budget import FREE, Price
 from handshake.kernel.lane import Lane, may_take
+from handshake.kernel.rate import Rate
 
 
 class SlotKey(NamedTuple):
@@ -28,6 +30,14 @@ class Limits(msgspec.Struct, frozen=True):
     providers: Mapping[str, int] = {}
     models: Mapping[tuple[str, str], int] = {}
     groups: Mapping[str, int] = {}
+    rates: Mapping[str, Rate] = {}
+    """By provider."""
+    prices: Mapping[tuple[str, str], Price] = {}
+    """By provider and model; one that is not named costs nothing."""
+
+    def price_of(self, key: SlotKey) -> Price:
+        """Return what the key's model costs."""
+        return self.prices.get((key.provider_id, key.model_id), FREE)
 
     def of_provider(self, key: SlotKey) -> int:
         """Return the most runs at once of the key's provider."""

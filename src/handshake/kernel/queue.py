@@ -5,7 +5,12 @@ it did not commit. It holds only runs that are queued and counts of those that r
 
 A session offers only its head run. Offered runs lie in bins, one per lane and slot key, each in order of priority,
 round of the tree, and acceptance (`kernel.strand`). A choice looks at the head of each bin whose limits have room,
-so it costs lanes times distinct slot keys, and a logarithm.
+so it costs lanes times distinct slot keys, and a logarithm. What the order chose still has to be admitted by its
+provider's rate and by budgets (`kernel.admission`). If it is not, its provider or work packet is shut for the rest of
+this choice and the others go on: a smaller run of the same provider does not overtake a larger one that waits for it.
+
+Waits run on a clock that nobody can set. Runs are stored with the wall time before which they do not start; it is
+converted once, when the index is next told both times.
 
 The trees of one lane and priority take turns: each that waits goes once in a round, and one that went, or that comes
 new, goes in the round after the one that is under way. The order of a round is that of acceptance.
@@ -21,46 +26,46 @@ from heapq import heapify, heappop, heappush
 
 import msgspec
 
+from handshake.kernel.admission import Admission, Bill
+from handshake.kernel.bucket import Wait
+from handshake.kernel.budget import Account, Amounts, BudgetKey, BudgetScope, Fit
 from handshake.kernel.ids import JobId, SessionId
 from handshake.kernel.lane import LANES, Lane, charge, next_lane, rejoin
+from handshake.kernel.ledger import Short
 from handshake.kernel.limit import Limits, SlotKey, Usage
+from handshake.kernel.queued_run import Limited, Notices, QueuedRun, Refused
+from handshake.kernel.retry import Reach
+from handshake.kernel.settings import MAX_REFUSED_RUNS_PER_BATCH
 from handshake.kernel.strand import Bin, Head, Tree
+from handshake.kernel.timers import Timers
 
 _SLACK = 16
 """Entries of runs that are gone, which are not worth making a heap anew."""
+_BinKey = tuple[SlotKey, str | None]
+"""What the runs of a bin wait for together: slots, and the work packet if that has a budget."""
 
 
-class QueuedRun(msgspec.Struct, frozen=True, gc=False):
-    """What the order needs to know of a queued run; times in microseconds since 1970."""
+class _Shut:
+    """What is shut for the rest of one choice."""
 
-    job_id: JobId
-    session_id: SessionId
-    enqueue_seq: int
-    turn_seq: int
-    lane: Lane
-    priority: int
-    key: SlotKey
-    fairness_key: str
-    attempt: int
-    created_at_us: int
-    not_before_us: int
-    trace_id: str
-    wp_id: str | None
-    mt_id: str | None
+    __slots__ = ("all", "packets", "providers")
+
+    def __init__(self) -> None:
+        self.all = False
+        self.providers: set[str] = set()
+        self.packets: set[str | None] = set()
 
 
 class _Line:
     """One session's queued runs, and whether it may offer its head."""
 
-    __slots__ = ("count", "heap", "held", "offered", "running", "timed")
+    __slots__ = ("count", "heap", "held", "offered", "running")
 
     def __init__(self) -> None:
         self.heap: list[tuple[int, int, JobId]] = []
         self.count = 0
         """How many entries of the heap are runs that wait."""
         self.offered: QueuedRun | None = None
-        self.timed: JobId | None = None
-        """The run for which a timer is set."""
         self.running = False
         self.held = False
 
@@ -85,6 +90,7 @@ class RunQueue:
 
     def __init__(self, limits: Limits, weights: Mapping[Lane, int]) -> None:
         self.limits = limits
+        self.admission = Admission(limits.rates)
         self._now_us = 0
         self._weights = dict(weights)
         self.changes = 0
@@ -94,11 +100,16 @@ class RunQueue:
     def clear(self) -> None:
         """Forget everything, before reading it again from the truth."""
         self.usage = Usage()
+        self.admission.clear()
         self.dirty = Passes()
         self._runs: dict[JobId, QueuedRun] = {}
         self._lines: dict[SessionId, _Line] = {}
-        self._bins: dict[Lane, dict[SlotKey, Bin]] = {lane: {} for lane in LANES}
-        self._timers: list[tuple[int, JobId]] = []
+        self._bins: dict[Lane, dict[_BinKey, Bin]] = {lane: {} for lane in LANES}
+        self._timers = Timers()
+        self._gate_us: int | None = None
+        """The earliest time at which a rate admits what the last choice wanted."""
+        self._limited: set[JobId] = set()
+        self._notices = Notices([], [])
         self._lane_pass = dict.fromkeys(LANES, 0)
         self._lanes_virtual = 0
         self._trees: dict[tuple[Lane, int, str], Tree] = {}
@@ -129,19 +140,16 @@ class RunQueue:
     def add(self, run: QueuedRun) -> None:
         """Queue a run."""
         self.changes += 1
-        self._runs[run.job_id] = run
-        line = self._line(run.session_id)
-        line.count += 1
+        line = self._note(run)
         heappush(line.heap, (run.turn_seq, run.enqueue_seq, run.job_id))
         self._offer(line)
 
     def drop(self, job_id: JobId) -> None:
         """Take a run out that was cancelled or failed while queued."""
         self.changes += 1
-        run = self._runs.pop(job_id, None)
-        if run is not None:
+        if job_id in self._runs:
+            run = self._remove(job_id)
             line = self._line(run.session_id)
-            line.count -= 1
             if len(line.heap) > 2 * line.count + _SLACK:
                 line.heap = [entry for entry in line.heap if entry[2] in self._runs]
                 heapify(line.heap)
@@ -192,30 +200,73 @@ class RunQueue:
         self.changes += 1
         self.usage.free_connection(key)
 
-    def take(self, now_us: int) -> QueuedRun | None:
-        """Choose the next run, count it as running and advance the order; None if none may start at `now_us`."""
-        self._wake(now_us)
-        ready: dict[Lane, Head] = {}
-        if self.usage.total < self.limits.total:
-            for lane in LANES:
-                found = self._best(lane)
-                if found is not None:
-                    ready[lane] = found
-        admissible = [lane for lane in ready if self.usage.closed_to(lane, self.limits) is None]
-        if not admissible:
+    def settle(self, bill: Bill, taken: Amounts, reach: Reach) -> None:
+        """Correct rates and budgets by what an attempt took that was started here."""
+        self.changes += 1
+        self.admission.settle(bill, taken, reach)
+        line = self._lines.get(SessionId(bill.session_id))
+        if line is not None:
+            self._offer(line)
+
+    def close_provider(self, provider_id: str, span_us: int) -> None:
+        """Start nothing at a provider for `span_us` from the end of this batch."""
+        self.changes += 1
+        self.admission.rates.close(provider_id, span_us)
+
+    def wake(self, now_us: int, wall_us: int | None = None) -> None:
+        """Take note of the time: what was noted since takes effect, and what has waited long enough is offered.
+
+        Args:
+            now_us: microseconds of the clock of all waits.
+            wall_us: the same moment in microseconds since 1970; None if both clocks are one.
+        """
+        self._now_us = max(self._now_us, now_us)
+        self.admission.rates.apply(self._now_us)
+        for job_id in self._timers.wake(self._now_us, self._now_us if wall_us is None else wall_us):
+            self._offer(self._line(self._runs[job_id].session_id))
+
+    def take(self, now_us: int, wall_us: int | None = None) -> QueuedRun | None:
+        """Choose the next run, count it as running and advance the order; None if none may start now.
+
+        Times are as in `wake`.
+        """
+        self.wake(now_us, wall_us)
+        self._gate_us = None
+        if self.usage.total >= self.limits.total:
             return None
-        lane = self._choose_lane(admissible)
+        shut = _Shut()
+        while True:
+            ready = {lane: found for lane in LANES if (found := self._best(lane, shut)) is not None}
+            admissible = [lane for lane in ready if self.usage.closed_to(lane, self.limits) is None]
+            if not admissible:
+                return None
+            lane = self._choose_lane(admissible)
+            run = self._runs[ready[lane].job_id]
+            obstacle = self.admission.ask(run.bill, now_us=self._now_us) if self.admission else None
+            if obstacle is None:
+                break
+            self._set_aside(run, obstacle, shut)
         self._advance(lane, ready)
-        run = self._runs.pop(ready[lane].job_id)
-        self._line(run.session_id).count -= 1
+        self._remove(run.job_id)
         self.occupy(run.session_id, lane, run.key)
         return run
 
     def next_timer_us(self) -> int | None:
-        """Return the earliest moment at which a run that backs off may start, or None."""
-        while self._timers and self._timers[0][1] not in self._runs:
-            heappop(self._timers)
-        return self._timers[0][0] if self._timers else None
+        """Return the earliest time at which a run may start that waits for a backoff or a rate, or None."""
+        return min((at for at in (self._timers.next_us(), self._gate_us) if at is not None), default=None)
+
+    def drain_notices(self) -> Notices:
+        """Return what happened since the last call to runs that were not started."""
+        found, self._notices = self._notices, Notices([], [])
+        return found
+
+    def drain_accounts(self) -> dict[BudgetKey, Account]:
+        """Return the budgets that changed since the last call, for storing."""
+        changed = self.admission.ledger.drain_dirty()
+        for key in changed:
+            if key.scope is BudgetScope.SESSION and key.name not in self._lines:
+                self.admission.ledger.forget(key.name)
+        return changed
 
     def drain_dirty(self) -> Passes:
         """Return the stride state that changed since the last call, for storing."""
@@ -230,21 +281,38 @@ class RunQueue:
             line = self._lines[session_id] = _Line()
         return line
 
+    def _note(self, run: QueuedRun) -> _Line:
+        """Count a run as queued; return its session's line, in whose heap it is yet to be put."""
+        self._runs[run.job_id] = run
+        if run.not_before_us:
+            self._timers.set(run.job_id, run.not_before_us)
+        if run.is_limited:
+            self._limited.add(run.job_id)
+        line = self._line(run.session_id)
+        line.count += 1
+        return line
+
+    def _remove(self, job_id: JobId) -> QueuedRun:
+        run = self._runs.pop(job_id)
+        self._timers.drop(job_id)
+        self._limited.discard(job_id)
+        self._line(run.session_id).count -= 1
+        return run
+
     def _forget_if_empty(self, session_id: SessionId, line: _Line) -> None:
         if not (line.count or line.running or line.held):
             del self._lines[session_id]
+            if self.admission.ledger:
+                self.admission.ledger.forget(session_id)
 
     def _offer(self, line: _Line) -> None:
-        """Bring the head of a session into its bin, or onto the timers while it backs off."""
+        """Bring the head of a session into its bin, unless it backs off or waits for the session's own budget."""
         while line.heap and line.heap[0][2] not in self._runs:
             heappop(line.heap)
         head = None
         if line.heap and not line.held and not line.running:
             head = self._runs[line.heap[0][2]]
-            if head.not_before_us > self._now_us:
-                if line.timed != head.job_id:
-                    line.timed = head.job_id
-                    self._set_timer(head)
+            if self._waits(head):
                 head = None
         before = line.offered
         if head is not before:
@@ -254,21 +322,29 @@ class RunQueue:
             if before is not None:
                 self._leave(before)
 
+    def _waits(self, head: QueuedRun) -> bool:
+        """Return whether a session's head waits for a time, or until what the session has reserved is settled."""
+        if head.not_before_us and not self._timers.is_due(head.job_id, self._now_us):
+            return True
+        ledger = self.admission.ledger
+        return bool(ledger) and ledger.is_waiting(head.session_id, head.bill.expected)
+
     def _enter(self, run: QueuedRun) -> None:
         bins = self._bins[run.lane]
         if not bins and self._stored is None:
             self._move_lane(run.lane, rejoin(self._lane_pass[run.lane], self._lanes_virtual))
-        bin_ = bins.get(run.key)
+        name = self._bin_key(run)
+        bin_ = bins.get(name)
         if bin_ is None:
-            bin_ = bins[run.key] = Bin()
+            bin_ = bins[name] = Bin()
         bin_.add(run.job_id, run.enqueue_seq, run.priority, run.fairness_key, self._joined(run))
 
     def _leave(self, run: QueuedRun) -> None:
-        bins = self._bins[run.lane]
-        bin_ = bins[run.key]
+        bins, bin_key = self._bins[run.lane], self._bin_key(run)
+        bin_ = bins[bin_key]
         bin_.remove(run.job_id, run.priority, run.fairness_key)
         if not bin_:
-            del bins[run.key]
+            del bins[bin_key]
         name = (run.lane, run.priority, run.fairness_key)
         tree = self._trees[name]
         tree.offered -= 1
@@ -288,24 +364,38 @@ class RunQueue:
         tree.offered += 1
         return tree
 
-    def _set_timer(self, run: QueuedRun) -> None:
-        heappush(self._timers, (run.not_before_us, run.job_id))
-        if len(self._timers) > 2 * len(self._runs) + _SLACK:
-            self._timers = [timer for timer in self._timers if timer[1] in self._runs]
-            heapify(self._timers)
+    def _bin_key(self, run: QueuedRun) -> _BinKey:
+        is_bound = run.wp_id is not None and self.admission.ledger.knows(BudgetScope.WORK_PACKET, run.wp_id)
+        return run.key, run.wp_id if is_bound else None
 
-    def _wake(self, now_us: int) -> None:
-        self._now_us = max(self._now_us, now_us)
-        while self._timers and self._timers[0][0] <= self._now_us:
-            run = self._runs.get(heappop(self._timers)[1])
-            if run is not None:
-                line = self._line(run.session_id)
-                line.timed = None
-                self._offer(line)
+    def _set_aside(self, run: QueuedRun, obstacle: Short | Wait, shut: _Shut) -> None:
+        """Take note of what keeps a chosen run, and shut for this choice whatever it is kept by."""
+        if isinstance(obstacle, Wait):
+            shut.providers.add(run.key.provider_id)
+            free_us = self._now_us + obstacle.us
+            self._gate_us = free_us if self._gate_us is None else min(self._gate_us, free_us)
+            if run.job_id not in self._limited:
+                self.changes += 1
+                self._limited.add(run.job_id)
+                self._notices.limited.append(Limited(run, obstacle.us))
+        elif obstacle.fit is Fit.NEVER:
+            first = self.admission.ledger.pause(obstacle.key)
+            self.drop(run.job_id)
+            self._notices.refused.append(Refused(run, obstacle, first))
+            if len(self._notices.refused) >= MAX_REFUSED_RUNS_PER_BATCH:
+                shut.all, self._gate_us = True, self._now_us
+        elif obstacle.key.scope is BudgetScope.WORK_PACKET:
+            shut.packets.add(obstacle.key.name)
+        else:
+            shut.all = True
 
-    def _best(self, lane: Lane) -> Head | None:
+    def _best(self, lane: Lane, shut: _Shut) -> Head | None:
         best: Head | None = None
-        for key, bin_ in self._bins[lane].items():
+        if shut.all:
+            return None
+        for (key, wp_id), bin_ in self._bins[lane].items():
+            if key.provider_id in shut.providers or wp_id in shut.packets:
+                continue
             if self.usage.full(key, self.limits) is None:
                 found = bin_.head()
                 if best is None or found < best:
@@ -335,18 +425,21 @@ class RunQueue:
         if self._lane_pass[lane] != to_pass:
             self._lane_pass[lane] = self.dirty.lanes[lane] = to_pass
 
-    def load(self, runs: Iterable[QueuedRun], held: Iterable[SessionId], *, now_us: int = 0) -> None:
-        """Fill an empty index with the queued runs of the truth, in any order, as they stand at `now_us`."""
-        self._now_us = max(self._now_us, now_us)
+    def load(
+        self, runs: Iterable[QueuedRun], held: Iterable[SessionId], *, now_us: int = 0, wall_us: int | None = None
+    ) -> None:
+        """Fill an empty index with the queued runs of the truth, in any order, as they stand now.
+
+        Times are as in `wake`; what `admission` knows is restored before.
+        """
         for session_id in held:
             self._line(session_id).held = True
         for run in runs:
-            self._runs[run.job_id] = run
-            line = self._line(run.session_id)
-            line.count += 1
-            line.heap.append((run.turn_seq, run.enqueue_seq, run.job_id))
+            self._note(run).heap.append((run.turn_seq, run.enqueue_seq, run.job_id))
         for line in self._lines.values():
             heapify(line.heap)
+        self.wake(now_us, wall_us)
+        for line in self._lines.values():
             self._offer(line)
         self._stored = None
         self.changes += 1

@@ -17,7 +17,8 @@ BACKOFF_BASE_MS = 500
 BACKOFF_MAX_MS = 60_000
 RETRY_AFTER_MAX_MS = 3_600_000
 
-_RETRIED_STATUS = frozenset({408, 409, 429})
+TOO_MANY_REQUESTS = 429
+_RETRIED_STATUS = frozenset({408, 409, TOO_MANY_REQUESTS})
 
 
 class Backoff(StrEnum):
@@ -42,6 +43,14 @@ class FaultKind(StrEnum):
     STOPPED = "stopped"  # the runtime stopped while the call went on
 
 
+class Reach(StrEnum):
+    """How far an attempt came."""
+
+    NOTHING = "nothing"  # no connection was tried
+    ENDPOINT = "endpoint"  # a connection was tried; nothing of the request was sent
+    SENT = "sent"  # bytes of the request may have left
+
+
 _TIMEOUTS = frozenset({FaultKind.TIMEOUT_FIRST_BYTE, FaultKind.TIMEOUT_IDLE, FaultKind.TIMEOUT_TOTAL})
 _TRANSIENT = _TIMEOUTS | {FaultKind.CONNECT, FaultKind.RESET, FaultKind.INCOMPLETE, FaultKind.STOPPED}
 
@@ -56,6 +65,11 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
     """Whether bytes may have left."""
     consumed: bool = False
     """Whether a response byte was handed on to a caller."""
+
+    @property
+    def reach(self) -> Reach:
+        """How far the call came."""
+        return Reach.SENT if self.sent or self.consumed else Reach.ENDPOINT
 
     @property
     def is_timeout(self) -> bool:
@@ -114,6 +128,19 @@ def decide(fault: Fault, *, job_id: JobId, attempt: int, max_retries: int, backo
     if fault.retry_after_ms is not None:
         wait_ms = max(wait_ms, min(fault.retry_after_ms, RETRY_AFTER_MAX_MS))
     return RetryAt(wait_ms)
+
+
+def closure_ms(fault: Fault, *, job_id: JobId, attempt: int, backoff: Backoff) -> int | None:
+    """Return for how long nothing more goes to the provider after `fault`, in milliseconds; None if it stays open.
+
+    A 429, or any answer with `Retry-After`, closes it: for as long as that says, or else for the run's backoff.
+
+    Source:
+        scheduler.rate.honours_retry_after (01 §5).
+    """
+    if fault.retry_after_ms is not None:
+        return min(fault.retry_after_ms, RETRY_AFTER_MAX_MS)
+    return backoff_ms(job_id, attempt, backoff) if fault.status == TOO_MANY_REQUESTS else None
 
 
 def as_span_us(wait_ms: int) -> Microseconds:

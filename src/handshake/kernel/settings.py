@@ -59,6 +59,10 @@ MAX_OPEN_TURNS_PER_SESSION = 1_000
 """Turns that wait in one session: a caller in a loop cannot fill the queue."""
 MAX_QUEUED_RUNS = 1_000_000
 """Runs that wait in one workspace: what the in-memory index was measured with, and some."""
+MAX_REFUSED_RUNS_PER_BATCH = 256
+"""Queued runs that one commit ends because they do not fit under a budget; the next are looked at soon after."""
+ASSUMED_OUTPUT_TOKENS = 4_096
+"""Tokens that an answer is expected to have when neither its sender nor the configuration gives its longest."""
 MAX_OUTPUT_TOKENS = 100_000_000
 """Tokens of the longest answer that anyone may ask for."""
 MAX_CALL_TOKENS = 2**31

@@ -21,7 +21,8 @@ from handshake.kernel.job import JobState, RunTicket, move
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import SlotKey
 from handshake.kernel.message import MessageRole, SourceKind
-from handshake.kernel.queue import QueuedRun, RunQueue
+from handshake.kernel.queue import RunQueue
+from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.retry import Backoff, Fault, FaultKind, RetryAt, decide
 from handshake.kernel.session import Ending, Facts, SessionState, derive
 from handshake.kernel.units import US_PER_MS

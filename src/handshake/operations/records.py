@@ -12,7 +12,7 @@ from handshake.kernel.job import Job
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import SlotKey
 from handshake.kernel.message import Message
-from handshake.kernel.queue import QueuedRun
+from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.session import Session
 from handshake.ports.chance import Chance
 from handshake.ports.clock import Clock

@@ -26,7 +26,8 @@ from handshake.kernel.job import Backend, JobKind, JobState
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import SlotKey
 from handshake.kernel.message import MessageRole, SourceKind, require_hash
-from handshake.kernel.queue import QueuedRun, RunQueue
+from handshake.kernel.queue import RunQueue
+from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.retry import Backoff
 from handshake.kernel.session import Ending, Facts, SessionState, derive
 from handshake.kernel.settings import MAX_OPEN_TURNS_PER_SESSION, MAX_QUEUED_RUNS, ModelSettings

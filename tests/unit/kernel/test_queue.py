@@ -9,7 +9,7 @@ import pytest
 from handshake.kernel.ids import JobId, SessionId
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import Limits, SlotKey
-from handshake.kernel.queue import QueuedRun
+from handshake.kernel.queued_run import QueuedRun
 from tests.queueing import drain, end, limits, queue_of, queued
 from tests.requirement import requirement
 

@@ -13,7 +13,8 @@ import pytest
 from handshake.kernel.ids import JobId
 from handshake.kernel.lane import LANES
 from handshake.kernel.limit import Limits, SlotKey
-from handshake.kernel.queue import QueuedRun, RunQueue
+from handshake.kernel.queue import RunQueue
+from handshake.kernel.queued_run import QueuedRun
 from tests.queueing import drain, end, limits, queue_of, queued
 from tests.requirement import requirement
 

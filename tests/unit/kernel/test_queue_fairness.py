@@ -9,7 +9,8 @@ import pytest
 
 from handshake.kernel.lane import LANES, Lane
 from handshake.kernel.limit import Limits, SlotKey
-from handshake.kernel.queue import QueuedRun, RunQueue
+from handshake.kernel.queue import RunQueue
+from handshake.kernel.queued_run import QueuedRun
 from tests.queueing import WEIGHTS, drain, end, limits, queue_of, queued
 from tests.requirement import requirement
 

@@ -1,0 +1,135 @@
+"""Ledger: the budgets that bind queued and running runs, in memory; the rows are the truth.
+
+It knows the workspace's and the work packets' budgets, and those of sessions that have something queued or running.
+
+Source:
+    scheduler.budget.reserved_before_dispatch (01 §5); decision 0012.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from handshake.kernel.budget import (
+    Account,
+    Amounts,
+    BudgetKey,
+    BudgetScope,
+    BudgetType,
+    Fit,
+    fits,
+    reserve,
+    settle,
+    threshold,
+)
+
+_Name = tuple[BudgetScope, str]
+_WORKSPACE: _Name = (BudgetScope.WORKSPACE, "")
+
+
+class Short(msgspec.Struct, frozen=True, gc=False):
+    """A limit under which something does not fit, and whether it may later."""
+
+    key: BudgetKey
+    account: Account
+    fit: Fit
+
+
+class NearlySpent(msgspec.Struct, frozen=True, gc=False):
+    """A budget is nearly used up; `session_id` is whose call took it there."""
+
+    session_id: str
+    key: BudgetKey
+    account: Account
+
+
+class Ledger:
+    """Accounts by whose they are; a call takes from all that bind it, or from none."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything, before it is read again."""
+        self._accounts: dict[_Name, dict[BudgetType, Account]] = {}
+        self._dirty: dict[BudgetKey, Account] = {}
+        self._warnings: list[NearlySpent] = []
+
+    def __bool__(self) -> bool:
+        """Return whether there is any budget."""
+        return bool(self._accounts)
+
+    def knows(self, scope: BudgetScope, name: str) -> bool:
+        """Return whether there is a budget of this name in memory."""
+        return (scope, name) in self._accounts
+
+    def load(self, accounts: Iterable[tuple[BudgetKey, Account]]) -> None:
+        """Take over accounts as they are stored."""
+        for key, account in accounts:
+            self._accounts.setdefault((key.scope, key.name), {})[key.kind] = account
+
+    def shortage(self, session_id: str, wp_id: str | None, amounts: Amounts) -> Short | None:
+        """Return a limit under which a call does not fit, one that it can never fit under first; None if it fits."""
+        found = None
+        for key, account in self._binding(session_id, wp_id):
+            fit = fits(account, amounts.of(key.kind))
+            if fit is Fit.NEVER:
+                return Short(key, account, fit)
+            if fit is Fit.LATER:
+                found = found or Short(key, account, fit)
+        return found
+
+    def is_waiting(self, session_id: str, amounts: Amounts) -> bool:
+        """Return whether a session's call waits until what the session itself has reserved is settled."""
+        own = self._accounts.get((BudgetScope.SESSION, session_id), {})
+        found = {fits(account, amounts.of(kind)) for kind, account in own.items()}
+        return Fit.LATER in found and Fit.NEVER not in found
+
+    def reserve(self, session_id: str, wp_id: str | None, amounts: Amounts) -> None:
+        """Reserve what a call is expected to take, under every budget that binds it; there is room."""
+        for key, account in list(self._binding(session_id, wp_id)):
+            self._put(key, reserve(account, amounts.of(key.kind)))
+
+    def settle(self, session_id: str, wp_id: str | None, *, reserved: Amounts, taken: Amounts) -> None:
+        """Replace what a call had reserved by what it took."""
+        for key, account in list(self._binding(session_id, wp_id)):
+            after = settle(account, reserved=reserved.of(key.kind), taken=taken.of(key.kind))
+            if not after.warned and 0 < threshold(after.limit) <= after.spent:
+                after = msgspec.structs.replace(after, warned=True)
+                self._warnings.append(NearlySpent(session_id, key, after))
+            self._put(key, after)
+
+    def pause(self, key: BudgetKey) -> bool:
+        """Note that something did not fit under a limit; return whether this is the first time."""
+        account = self._accounts[key.scope, key.name][key.kind]
+        if account.paused:
+            return False
+        self._put(key, msgspec.structs.replace(account, paused=True))
+        return True
+
+    def forget(self, session_id: str) -> None:
+        """Let go of a session's budget that nothing is reserved under and that is stored; it is read when needed."""
+        name = (BudgetScope.SESSION, session_id)
+        held = self._accounts.get(name)
+        if held and not any(one.reserved or (*name, kind) in self._dirty for kind, one in held.items()):
+            del self._accounts[name]
+
+    def drain_dirty(self) -> dict[BudgetKey, Account]:
+        """Return the accounts that changed since the last call, for storing."""
+        changed, self._dirty = self._dirty, {}
+        return changed
+
+    def drain_warnings(self) -> list[NearlySpent]:
+        """Return whom to warn since the last call."""
+        found, self._warnings = self._warnings, []
+        return found
+
+    def _binding(self, session_id: str, wp_id: str | None) -> Iterator[tuple[BudgetKey, Account]]:
+        for name in ((BudgetScope.SESSION, session_id), (BudgetScope.WORK_PACKET, wp_id or ""), _WORKSPACE):
+            for kind, account in self._accounts.get(name, {}).items():
+                yield BudgetKey(*name, kind), account
+
+    def _put(self, key: BudgetKey, account: Account) -> None:
+        self._accounts[key.scope, key.name][key.kind] = self._dirty[key] = account
