@@ -105,7 +105,8 @@ class SlowGate:
         self.look(now_us)
         wanted = {"requests": 1, "tokens": tokens}
         within = all(
-            owed + wanted[name] <= max(10_000_000 * self.per_us[name], wanted[name]) for name, owed in self.owed.items()
+            owed + wanted[name] <= max(10_000_000 * self.per_us[name], Fraction(wanted[name]))
+            for name, owed in self.owed.items()
         )
         return within and self.closed_until_us <= now_us
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
-from handshake.kernel.units import US_PER_S, Microseconds
+from handshake.kernel.units import US_PER_S
 
 UNITS_PER_ONE = 60 * US_PER_S
 """Units of `Bucket.owed` in one request or token: the microseconds of a minute."""
@@ -35,7 +35,7 @@ class Bucket(msgspec.Struct, frozen=True, gc=False):
 class Wait(msgspec.Struct, frozen=True, gc=False):
     """Not now: the least time after which the same call succeeds, if nothing else is taken meanwhile."""
 
-    us: Microseconds
+    us: int
 
 
 def level(bucket: Bucket, *, per_minute: int, now_us: int) -> Bucket:
@@ -63,7 +63,7 @@ def take(bucket: Bucket, amount: int, *, per_minute: int, now_us: int) -> Bucket
     owed = now.owed + amount * UNITS_PER_ONE
     over = owed - max(BURST_US * per_minute, amount * UNITS_PER_ONE)
     if over > 0:
-        return Wait(Microseconds(now.at_us - now_us - (-over // per_minute)))
+        return Wait(now.at_us - now_us - (-over // per_minute))
     return Bucket(owed, now.at_us)
 
 

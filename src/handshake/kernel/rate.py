@@ -15,7 +15,6 @@ from collections.abc import Mapping
 import msgspec
 
 from handshake.kernel.bucket import Bucket, Wait, correct, take
-from handshake.kernel.units import Microseconds
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -50,7 +49,7 @@ def admit(gate: Gate, rate: Rate, *, tokens: int, now_us: int) -> Gate | Wait:
         held = take(gate.tokens, tokens, per_minute=rate.tokens_per_minute, now_us=now_us)
     waits = [one.us for one in (requests, held) if isinstance(one, Wait)]
     if gate.closed_until_us > now_us:
-        waits.append(Microseconds(gate.closed_until_us - now_us))
+        waits.append(gate.closed_until_us - now_us)
     if waits or isinstance(requests, Wait) or isinstance(held, Wait):
         return Wait(max(waits))
     return Gate(requests, held, gate.closed_until_us)

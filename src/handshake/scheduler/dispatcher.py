@@ -80,16 +80,19 @@ class Dispatcher:
         queue.load(
             (records.queued_run(row) for row in tx.rows("job_queue")),
             (SessionId(str(row[0])) for row in tx.rows("session_held")),
-            now_us=tx.now_us,
+            now_us=self._clock.monotonic_us(),
+            wall_us=tx.now_us,
         )
 
     def close_batch(self, tx: Tx) -> None:
         """Start every run that may start now; the last unit of each batch."""
         self._fresh = []
+        now_us = self._clock.monotonic_us()
         if not self._dispatching:
+            self._queue.wake(now_us, tx.now_us)
             self._store_passes(tx)
             return
-        while (run := self._queue.take(tx.now_us)) is not None:
+        while (run := self._queue.take(now_us, tx.now_us)) is not None:
             attempt = runs.start(tx, run, epoch=self.epoch)
             self._fresh.append(
                 RunTicket(
@@ -229,9 +232,9 @@ class Dispatcher:
                 self._idle.set()
 
     def _arm(self, at_us: int) -> None:
-        """Look at the queue again when the first backoff ends; one that the wall clock delays is looked at again."""
+        """Look at the queue again at a monotonic time, when the first backoff ends or the first rate admits a run."""
         if self._loop is not None and self._dispatching:
-            self._alarm.set_in(at_us - self._clock.now_us())
+            self._alarm.set_in(at_us - self._clock.monotonic_us())
 
     async def _look(self) -> None:
         """Have the queue looked at, after everything that was handed to the store before."""
