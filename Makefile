@@ -6,6 +6,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+SEEDS ?= 50
 
 # The first interpreter that is new enough and can make environments; `make PYTHON=/path/to/python` overrides.
 PYTHON ?= $(shell for one in python3 python3.13 python3.12 python3.11 python3.14 python; do \
@@ -18,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench docs clean
+.PHONY: help demo test check simulate format bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +36,10 @@ check: $(VENV)/.for-developing ## style, types, import contracts, structure
 	@echo "mypy --strict" && $(PYTHON_IN_VENV) -m mypy
 	@echo "import contracts" && $(VENV)/bin/lint-imports --no-logo
 	@echo "structure" && $(PYTHON_IN_VENV) -m pytest -q tests/structure
+
+simulate: $(VENV)/.for-developing ## run every shipped scenario with many seeds; SEEDS says how many
+	@for one in $$($(VENV)/bin/handshake simulate --list --json | sed 's/.*"scenario":"\([^"]*\)".*/\1/'); do \
+		$(VENV)/bin/handshake simulate --scenario $$one --seeds $(SEEDS) || exit 1; done
 
 format: $(VENV)/.for-developing ## put imports and layout in order
 	@$(PYTHON_IN_VENV) -m ruff check -q --fix --select I . && $(PYTHON_IN_VENV) -m ruff format .

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from handshake.cli import audit, demo, doctor, events, jobs, queue, sessions, workspaces
+from handshake.cli import audit, demo, doctor, events, jobs, queue, sessions, simulate, workspaces
 from handshake.cli.border import run
 from handshake.cli.command import SETTINGS, Noun, workspace_option
 
@@ -57,6 +57,7 @@ for _command in (
     queue.queue,
     events.events,
     audit.audit,
+    simulate.simulate,
 ):
     root.add_command(_command)
 

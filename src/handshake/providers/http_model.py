@@ -17,7 +17,8 @@ from handshake.kernel.retry import Fault, FaultKind
 from handshake.kernel.settings import MAX_ERROR_BODY_BYTES, MAX_REQUEST_BYTES
 from handshake.ports.clock import Clock
 from handshake.ports.model import CallLimits, EgressPass, Finished, ModelCall, ModelFault, TextPiece, ThreadMessage
-from handshake.providers.http_transport import Exchange, HttpTransport
+from handshake.providers.http_exchange import Exchange, Transport
+from handshake.providers.http_transport import HttpTransport
 from handshake.providers.locality import MAX_LISTING_BYTES, PROBE_LIMIT_MS, Asked, Boundary, Lookup, system_lookup
 from handshake.providers.wire_http import is_encoded, media_type, request_headers, retry_after_ms
 from handshake.providers.wire_openai import PATH, AnswerReader, StreamedAnswer, WholeAnswer, chat_request, model_of
@@ -42,6 +43,7 @@ class HttpModel:
         secret: resolves a credential reference when a call is made; nothing of it is kept.
         credential_ref: the reference; None for engines that want none.
         lookup: how names become addresses.
+        transport: makes the way to the provider, of its boundary; None for HTTP over sockets.
     """
 
     def __init__(
@@ -54,11 +56,12 @@ class HttpModel:
         secret: Callable[[str], str],
         credential_ref: str | None = None,
         lookup: Lookup = system_lookup,
+        transport: Callable[[Boundary], Transport] | None = None,
     ) -> None:
         self._provider_id = provider_id
         self._endpoint = endpoint
         self._boundary = Boundary(provider_id, endpoint, declared, lookup)
-        self._transport = HttpTransport(self._boundary)
+        self._transport: Transport = HttpTransport(self._boundary) if transport is None else transport(self._boundary)
         self._clock = clock
         self._secret = secret
         self._credential_ref = credential_ref

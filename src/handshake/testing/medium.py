@@ -80,6 +80,10 @@ class Medium:
         self._trouble = None
         self._quota = None
 
+    def die(self) -> None:
+        """Cut the power between two operations."""
+        self._dead = True
+
     @property
     def is_dead(self) -> bool:
         """Whether the power is gone."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import apsw
 import msgspec
@@ -76,7 +76,7 @@ class SerialStore:
         recorder: RecorderSettings,
         free_bytes: Callable[[Path], int] | None = None,
         checkpoint_pages: int | None = None,
-    ) -> SerialStore:
+    ) -> Self:
         """Open a workspace's database as `storage.sqlite_store.SqliteStore` does.
 
         `checkpoint_pages` is the length at which the write-ahead log is copied into the database, if it is not to

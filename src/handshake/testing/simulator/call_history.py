@@ -1,0 +1,144 @@
+"""Call history: judges the calls that reached providers: whose they are, how many at once, and when they end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+
+from handshake.kernel.job import JobState
+from handshake.kernel.limit import Limits
+from handshake.kernel.message import MessageRole
+from handshake.testing.simulator.journal import Journal, ToldEvent, ToldJob
+from handshake.testing.simulator.scripted_provider import Call, Listener
+from handshake.testing.simulator.violation import Violation, require
+from handshake.testing.virtual_clock import VirtualClock
+
+PROMPT_US = 1_000_000
+"""From a cancel to a closed connection (01 §6)."""
+OVERTIME_US = 4_000_000
+"""What a call may last beyond its limit: reading an error's body, and closing."""
+_ANSWERED = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_ISSUES})
+
+
+class CallHistory(Listener):
+    """Every call of all providers.
+
+    Args:
+        journal: sessions and jobs as the log tells them.
+        limits: those of the settings.
+        clock: the time.
+        report: takes what does not hold; a provider cannot raise into the client that calls it.
+    """
+
+    def __init__(
+        self, journal: Journal, limits: Limits, clock: VirtualClock, report: Callable[[Violation], None]
+    ) -> None:
+        self._journal = journal
+        self._limits = limits
+        self._clock = clock
+        self._report = report
+        self._by_content: dict[str, str] = {}
+        self._open: dict[int, tuple[Call, ToldJob]] = {}
+        self._at_once: Counter[tuple[str, str]] = Counter()
+        self._answered: Counter[str] = Counter()
+        self._attempts: set[tuple[str, int]] = set()
+        self._bodies: dict[str, str] = {}
+        self._cancelled_us: dict[str, int] = {}
+        self.digest = hashlib.sha256()
+        """Over all calls, as they ended."""
+        self.calls = 0
+        self.most_at_once = 0
+        self.stood_us = 0
+        """How long the process stood still in all: time that it cannot have used."""
+
+    @property
+    def open_calls(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
+    def hear(self, event: ToldEvent) -> None:
+        """Take note of an event that was committed."""
+        if event.type == "session.message" and event.job_id is not None:
+            if event.payload["role"] == MessageRole.USER:
+                self._by_content[event.payload["content_hash"]] = event.job_id
+            elif event.payload["role"] == MessageRole.ASSISTANT:
+                self._answered[event.payload["session_id"]] += 1
+        elif event.type == "session_scheduler.cancelled" and event.job_id is not None:
+            self._cancelled_us[event.job_id] = self._clock.monotonic_us() + self.stood_us
+
+    def call_began(self, call: Call) -> None:
+        """Judge a call that arrived."""
+        try:
+            self._began(call)
+        except Violation as broken:
+            self._report(broken)
+
+    def call_ended(self, call: Call) -> None:
+        """Judge a call whose connection is closed."""
+        try:
+            self._ended(call)
+        except Violation as broken:
+            self._report(broken)
+
+    def _began(self, call: Call) -> None:
+        known = "scheduler.path.is_single"
+        content = hashlib.sha256(call.said.encode()).hexdigest()
+        job = self._journal.jobs.get(self._by_content.get(content, ""))
+        if job is None:
+            raise Violation(known, "a call that belongs to no job", call.number)
+        require(job.state is JobState.RUNNING, known, f"a call for a job that is {job.state.value}", job.job_id)
+        named = (job.key.provider_id, job.key.model_id) == (call.provider_id, call.model_id)
+        require(named, known, "a call to another model than the session's", job.job_id)
+        attempt = (job.job_id, job.attempt)
+        require(attempt not in self._attempts, known, "a second call of one attempt", job.job_id)
+        self._attempts.add(attempt)
+        self._require_thread(call, job)
+        self._open[id(call)] = (call, job)
+        self.calls += 1
+        self.most_at_once = max(self.most_at_once, len(self._open))
+        self._count(job, 1)
+        self._require_limits(job)
+
+    def _require_thread(self, call: Call, job: ToldJob) -> None:
+        """The request holds the session's answered turns and its own, and is the same for every attempt."""
+        answered = self._answered[job.session_id]
+        known = "scheduler.session.head_only"
+        require(call.messages == 2 * answered + 1, known, f"{call.messages} messages, {answered} answered", job.job_id)
+        digest = hashlib.sha256(call.body).hexdigest()
+        same = self._bodies.setdefault(job.job_id, digest) == digest
+        require(same, "message.thread.rebuilds_same_bytes", "another attempt sent another request", job.job_id)
+
+    def _require_limits(self, job: ToldJob) -> None:
+        limits, key = self._limits, job.key
+        for name, limit in (
+            (("provider", key.provider_id), limits.of_provider(key)),
+            (("model", f"{key.provider_id}/{key.model_id}"), limits.of_model(key)),
+            (("group", key.group or ""), limits.groups.get(key.group or "")),
+        ):
+            fits = limit is None or self._at_once[name] <= limit
+            require(fits, "scheduler.limit.is_never_exceeded", f"{self._at_once[name]} calls at one {name[0]}", name[1])
+
+    def _ended(self, call: Call) -> None:
+        call_and_job = self._open.pop(id(call), None)
+        if call_and_job is None or call.ended_us is None:
+            return
+        job = call_and_job[1]
+        self._count(job, -1)
+        seen = (call.provider_id, call.number, job.job_id, job.attempt, call.begun_us, call.ended_us, call.sent_bytes)
+        self.digest.update(repr((seen, self._bodies[job.job_id])).encode())
+        lasted_us = call.ended_us - call.begun_us
+        in_time = lasted_us <= job.timeout_ms * 1_000 + OVERTIME_US + self.stood_us
+        require(in_time, "scheduler.timeout.is_enforced", f"a call lasted {lasted_us // 1_000} ms", job.job_id)
+        cancelled_us = self._cancelled_us.get(job.job_id)
+        if cancelled_us is not None:
+            late_us = call.ended_us + self.stood_us - cancelled_us
+            prompt = late_us <= PROMPT_US + self.stood_us
+            require(prompt, "scheduler.cancel.is_prompt", f"closed {late_us // 1_000} ms after a cancel", job.job_id)
+
+    def _count(self, job: ToldJob, step: int) -> None:
+        key = job.key
+        self._at_once["provider", key.provider_id] += step
+        self._at_once["model", f"{key.provider_id}/{key.model_id}"] += step
+        if key.group is not None:
+            self._at_once["group", key.group] += step

@@ -1,0 +1,191 @@
+"""Order check: whether each run that starts may start now, and is one that the order lets go first.
+
+It knows which heads are ready by lane and slot key, and judges every dispatch against them as they were before it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+
+from handshake.kernel.lane import LANES, Lane, may_take
+from handshake.kernel.limit import Limits, SlotKey, Usage
+from handshake.testing.simulator.journal import Journal, ToldJob, ToldSession
+from handshake.testing.simulator.violation import Violation, require
+
+SHARE_SLACK = 6.0
+"""Dispatches by which a lane may be behind its share: strides round, and the reserve goes first."""
+TURNS_BEFORE_OTHERS = 2
+"""Times that a tree may go while a run of another tree waits for the same."""
+LATE_US = 1_500_000
+"""How long a run may be admissible before somebody notices: the dispatcher looks again after a failed store."""
+
+
+class OrderCheck:
+    """Ready heads by lane and slot key.
+
+    Args:
+        journal: sessions and jobs.
+        limits: those of the settings.
+        weights: of the lanes.
+    """
+
+    def __init__(self, journal: Journal, limits: Limits, weights: dict[Lane, int]) -> None:
+        self._journal = journal
+        self._limits = limits
+        self._weights = weights
+        self._bins: dict[Lane, dict[SlotKey, dict[str, ToldJob]]] = {lane: defaultdict(dict) for lane in LANES}
+        self._where: dict[str, ToldJob] = {}
+        """The ready head of a session."""
+        self._backing_off: set[str] = set()
+        self._behind = dict.fromkeys(LANES, 0.0)
+        self._dispatches = 0
+        self.usage = Usage()
+        """Slots as the rows hold them."""
+        self._idle_since_us: int | None = None
+        self._went: dict[tuple[Lane, int, SlotKey, str], deque[int]] = {}
+
+    def restart(self) -> None:
+        """Begin anew after a runtime died: shares are counted afresh."""
+        self._behind = dict.fromkeys(LANES, 0.0)
+        self._idle_since_us = None
+
+    def look(self, session: ToldSession, now_us: int) -> None:
+        """Bring a session's head into its place."""
+        head = self._journal.jobs[session.head] if session.head is not None and session.offers else None
+        self._backing_off.discard(session.session_id)
+        if head is not None and head.not_before_us > now_us:
+            self._backing_off.add(session.session_id)
+            head = None
+        before = self._where.get(session.session_id)
+        if before is head:
+            return
+        if before is not None:
+            del self._where[session.session_id]
+            bin_ = self._bins[before.lane][before.key]
+            bin_.pop(before.job_id, None)
+            if not bin_:
+                del self._bins[before.lane][before.key]
+            before.ready_since = -1
+        if head is not None:
+            self._where[session.session_id] = head
+            self._bins[head.lane][head.key][head.job_id] = head
+            head.ready_since = self._dispatches
+
+    def wake(self, now_us: int) -> None:
+        """Look again at the sessions whose backoff may be over."""
+        for session_id in list(self._backing_off):
+            self.look(self._journal.sessions[session_id], now_us)
+
+    def dispatched(self, job: ToldJob) -> None:
+        """Judge a dispatch that is about to be taken note of.
+
+        Raises:
+            Violation: another run had to go, or this one must wait.
+        """
+        session = self._journal.sessions[job.session_id]
+        require(session.head == job.job_id, "scheduler.session.head_only", "a later turn overtook", job.job_id)
+        require(not session.paused, "session.pause.keeps_queue", "a run of a paused session started", job.job_id)
+        require(
+            session.blockers == 0 and session.waiting == 0,
+            "session.state.is_derived",
+            "a run of a blocked session started",
+            job.job_id,
+        )
+        require(
+            self._where.get(job.session_id) is job,
+            "scheduler.retry.transient_only",
+            "a run started before its backoff ended",
+            job.job_id,
+        )
+        self._require_room(job)
+        self._require_first(job)
+        self._count_shares(job)
+        self._dispatches += 1
+
+    def _require_room(self, job: ToldJob) -> None:
+        journal, limits = self._journal, self._limits
+        known = "scheduler.limit.is_never_exceeded"
+        require(journal.running < limits.total, known, "more runs than max_concurrent_runs", job.job_id)
+        full = self.usage.full(job.key, limits)
+        require(full is None, known, f"a run started over its {full}", job.job_id)
+        if job.lane is not Lane.PRIMARY:
+            others = journal.running - journal.running_primary
+            fits = others < limits.total - limits.primary_reserved
+            require(fits, "scheduler.lane.primary_never_starves", "another lane took PRIMARY's reserve", job.job_id)
+
+    def _admissible(self, lane: Lane) -> bool:
+        journal, limits = self._journal, self._limits
+        if not may_take(
+            lane,
+            running=journal.running,
+            primary=journal.running_primary,
+            limit=limits.total,
+            reserved=limits.primary_reserved,
+        ):
+            return False
+        return any(self.usage.full(key, limits) is None for key in self._bins[lane])
+
+    def _require_first(self, job: ToldJob) -> None:
+        if job.lane is not Lane.PRIMARY and self._journal.running_primary < self._limits.primary_reserved:
+            starved = self._admissible(Lane.PRIMARY)
+            require(not starved, "scheduler.lane.primary_never_starves", "PRIMARY had to wait", job.job_id)
+        ready = self._bins[job.lane][job.key]
+        best = min(one.priority for one in ready.values())
+        known = "scheduler.order.follows_priority_then_sequence"
+        require(job.priority == best, known, "a run of lower priority went first", job.job_id)
+        self._require_turn(job, ready)
+
+    def _require_turn(self, job: ToldJob, ready: dict[str, ToldJob]) -> None:
+        """A tree goes at most twice while a run of another waits beside it: in the round under way, and the next."""
+        name = (job.lane, job.priority, job.key, job.tree)
+        went = self._went.setdefault(name, deque(maxlen=TURNS_BEFORE_OTHERS))
+        if len(went) == TURNS_BEFORE_OTHERS:
+            waiting = [one for one in ready.values() if one.priority == job.priority and one.tree != job.tree]
+            passed_over = [one for one in waiting if one.ready_since <= went[0]]
+            if passed_over:
+                known = "scheduler.fairness.between_trees"
+                raise Violation(known, "a tree went again and again before another", passed_over[0].job_id)
+        went.append(self._dispatches)
+
+    def _count_shares(self, job: ToldJob) -> None:
+        """Count how far each lane is behind its share of the dispatches that it could have had."""
+        open_lanes = [lane for lane in LANES if self._admissible(lane)]
+        for lane in LANES:
+            if lane not in open_lanes:
+                self._behind[lane] = min(0.0, self._behind[lane])
+        if job.lane is Lane.PRIMARY and self._journal.running_primary < self._limits.primary_reserved:
+            return  # the reserve is no part of the shares
+        whole = sum(self._weights[lane] for lane in open_lanes)
+        for lane in open_lanes:
+            self._behind[lane] += self._weights[lane] / whole
+        self._behind[job.lane] = max(-SHARE_SLACK, self._behind[job.lane] - 1)
+        for lane in open_lanes:
+            if self._behind[lane] > SHARE_SLACK:
+                raise Violation(
+                    "scheduler.lane.low_lanes_progress", f"{lane.value} is {self._behind[lane]:.1f} runs behind", lane
+                )
+
+    def after_batch(self, now_us: int) -> None:
+        """Judge what did not start: an admissible run must not wait.
+
+        Raises:
+            Violation: one does.
+        """
+        idle = any(self._admissible(lane) for lane in LANES)
+        if not idle:
+            self._idle_since_us = None
+        elif self._idle_since_us is None:
+            self._idle_since_us = now_us
+        elif now_us - self._idle_since_us > LATE_US:
+            first = next(iter(self._where.values()))
+            raise Violation(
+                "scheduler.queue.no_head_of_line_blocking", "a run waits although it may start", first.job_id
+            )
+
+    def holds(self, job: ToldJob, holds: bool) -> None:
+        """Take note of whether a job's attempt holds slots."""
+        if holds and not job.holds_slot:
+            self.usage.take_connection(job.key)
+        elif job.holds_slot and not holds:
+            self.usage.free_connection(job.key)
+        job.holds_slot = holds

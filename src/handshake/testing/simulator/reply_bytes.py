@@ -1,0 +1,88 @@
+"""Reply bytes: from a plan and chance to what a provider sends, byte for byte, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from handshake.kernel.units import US_PER_MS
+from handshake.testing.replies import event_stream, head, whole_answer
+from handshake.testing.simulator.scenario import AnswerPlan, Form, Framing
+
+RESET = None
+"""Stands among the bytes where the connection breaks."""
+Step = tuple[int, bytes | None]
+"""Microseconds to wait, and then the bytes to send, or RESET."""
+WORDS = "amber basket copper dune ember fjord garden harbour island juniper kettle lantern meadow north olive".split()
+_FLOOD = b'data: {"choices":[{"index":0,"delta":{"content":"again "}}]}\n\n' * 64
+_NOISE = 600
+_WRONG_LENGTH = 17
+
+
+def around(chance: Random, mean: int) -> int:
+    """Return a number between half of `mean` and one and a half of it."""
+    return mean // 2 + int(chance.random() * (mean + 1)) if mean else 0
+
+
+def text_of(chance: Random, words: int) -> str:
+    """Return a text of about so many words."""
+    return " ".join(WORDS[int(chance.random() * len(WORDS))] for _ in range(max(1, around(chance, words))))
+
+
+def reply(plan: AnswerPlan, chance: Random, prompt_tokens: int) -> Iterator[Step]:
+    """Yield the steps of one answer; after the last the connection is closed in order, unless it hangs.
+
+    Args:
+        plan: what kind of answer.
+        chance: draws lengths, waits, and where it breaks.
+        prompt_tokens: what usage says of the request.
+    """
+    first_us = around(chance, plan.first_byte_ms) * US_PER_MS
+    if plan.form is Form.REFUSE:
+        yield (0, RESET)
+        return
+    if plan.form is Form.HANG:
+        return
+    if plan.form is Form.ENDLESS:
+        yield (first_us, head(200, content_type="text/event-stream"))
+        while True:
+            yield (around(chance, plan.gap_ms) * US_PER_MS, _FLOOD)
+    data = _whole(plan, chance, prompt_tokens)
+    cut = int(chance.random() * len(data)) if chance.random() * 100 < plan.cut_percent else None
+    wait_us = first_us
+    for start in range(0, len(data), plan.chunk_bytes):
+        if cut is not None and start + plan.chunk_bytes > cut:
+            yield (wait_us, data[start:cut])
+            yield (0, RESET)
+            return
+        yield (wait_us, data[start : start + plan.chunk_bytes])
+        wait_us = around(chance, plan.gap_ms) * US_PER_MS
+
+
+def _whole(plan: AnswerPlan, chance: Random, prompt_tokens: int) -> bytes:
+    if plan.form is Form.GARBAGE:
+        return chance.randbytes(_NOISE)
+    if plan.form is Form.STATUS:
+        headers = [] if plan.retry_after_s is None else [("retry-after", str(plan.retry_after_s))]
+        body = b'{"error": {"message": "not now"}}'
+        return head(plan.status, content_type="application/json", headers=[*headers, _length(len(body))]) + body
+    text = text_of(chance, plan.words)
+    usage = (prompt_tokens, 1 + text.count(" ")) if plan.usage else None
+    if plan.form is Form.WHOLE:
+        return _framed(whole_answer(text, finish_reason=plan.finish, usage=usage), "application/json", plan.framing)
+    body = event_stream(*(f"{word} " for word in text.split()), finish_reason=plan.finish, usage=usage)
+    return _framed(body, "text/event-stream", plan.framing)
+
+
+def _framed(body: bytes, content_type: str, framing: Framing) -> bytes:
+    if framing is Framing.CHUNKED:
+        coding = ("transfer-encoding", "chunked")
+        return head(200, content_type=content_type, headers=[coding]) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    if framing is Framing.UNTIL_CLOSE:
+        return head(200, content_type=content_type) + body
+    said = len(body) + {Framing.TOO_SHORT: -_WRONG_LENGTH, Framing.TOO_LONG: _WRONG_LENGTH}.get(framing, 0)
+    return head(200, content_type=content_type, headers=[_length(said)]) + body
+
+
+def _length(size: int) -> tuple[str, str]:
+    return ("content-length", str(size))
