@@ -19,7 +19,7 @@ BUILT = {
     "audit checkpoint", "audit prove", "audit verify", "demo", "doctor", "events list", "events show", "events tail",
     "init", "job artifacts", "job cancel", "job list", "job show", "queue run", "queue show", "session cancel",
     "session complete", "session create", "session list", "session messages", "session pause", "session resume",
-    "session send", "session show", "status", "version",
+    "session send", "session show", "simulate", "status", "version",
 }  # fmt: skip
 """The commands of this part; a new one is added here with its tests."""
 AROUND = re.compile(
