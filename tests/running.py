@@ -9,30 +9,45 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from handshake.bootstrap import Runtime, assemble, known_models, limits_of
+import msgspec
+
+from handshake.bootstrap import Runtime, assemble, known_models, limits_of, recover
 from handshake.kernel.configuration import Configuration
+from handshake.kernel.desk import DeskItem, DeskState, shown_sha256
 from handshake.kernel.errors import HandshakeError, ProviderFailed
 from handshake.kernel.event import Actor
 from handshake.kernel.ids import ArtifactId, JobId, MessageId, ModelId, ProviderId, SessionId, TurnId
 from handshake.kernel.job import Backend, Job, JobState, RunTicket
 from handshake.kernel.lane import LANES
 from handshake.kernel.message import SourceKind
+from handshake.kernel.moment import rfc3339
 from handshake.kernel.queue import RunQueue
+from handshake.kernel.recovery import Action
 from handshake.kernel.retry import Backoff, Fault, FaultKind
 from handshake.kernel.session import MemoryPolicy, Session
-from handshake.kernel.settings import Dialect, ModelSettings, ProviderSettings, SchedulerSettings, Settings
+from handshake.kernel.settings import (
+    AutomationLevel,
+    Dialect,
+    LocalRuns,
+    ModelSettings,
+    ProviderSettings,
+    SchedulerSettings,
+    Settings,
+)
 from handshake.kernel.usage import TokenUsage
-from handshake.operations import cancelling, outcomes, records, runs, sessions
+from handshake.operations import cancelling, desk, outcomes, records, runs, sessions
 from handshake.operations.cancelling import CancelResult
 from handshake.operations.outcomes import Answer, Ended, Failure, Timing
 from handshake.operations.records import NewIds
 from handshake.operations.runs import Accepted, Turn
 from handshake.operations.sessions import NewSession
+from handshake.operations.stalling import LastSign
 from handshake.operations.turns import Attempt
 from handshake.ports.model import Model
 from handshake.ports.store import Content, Reader, Unit
 from handshake.scheduler import recovery
 from handshake.scheduler.dispatcher import Dispatcher
+from handshake.scheduler.recovery import Policy
 from handshake.storage.workspace_folder import WorkspaceFolder
 from handshake.testing.invariants import Contents, check_workspace
 from handshake.testing.memory_store import MemoryStore
@@ -88,11 +103,9 @@ class Stage:
 
     async def begin(self, *, dispatch: bool = True) -> None:
         """Start a runtime on what is stored; one that ran before is dead."""
-        self.epoch = await self.store.write(recovery.begin_epoch)
-        while await self.store.write(recovery.take_over):
-            pass
         weights = {lane: self.settings.scheduler.lane_weights.of(lane) for lane in LANES}
         self.queue = RunQueue(limits_of(self.settings), weights)
+        self.epoch = await recover(self.store, self.queue, self.settings, self.new_id)
         self.dispatcher = Dispatcher(self.queue, self.clock, self.epoch)
         self.store.follow(self.dispatcher)
         if dispatch:
@@ -193,6 +206,31 @@ class Stage:
         """Return the unit that completes a session."""
         return lambda tx: sessions.complete(tx, self.queue, session_id)
 
+    def giving_up(
+        self, ticket: RunTicket, *, told: bool = False, local_runs: LocalRuns | None = None, epoch: int | None = None
+    ) -> Unit[Action | None]:
+        """Return the unit that gives an attempt up whose lease has ended."""
+        policy, item_id = Policy.of(self.settings), self.new_id()
+        policy = policy if local_runs is None else msgspec.structs.replace(policy, local_runs=local_runs)
+        at = self.epoch if epoch is None else epoch
+        sign = LastSign(rfc3339(self.clock.now_us()), 30)
+        return lambda tx: recovery.give_up(tx, self.queue, ticket, policy, sign, epoch=at, item_id=item_id, told=told)
+
+    def approving(self, item: DeskItem) -> Unit[DeskItem]:
+        """Return the unit that lets the run of a desk item run again."""
+        sha256 = shown_sha256(item)
+        return lambda tx: desk.approve(
+            tx, self.queue, item.item_id, shown=sha256, by="operator", level=AutomationLevel.HYBRID
+        )
+
+    def denying(self, item: DeskItem) -> Unit[DeskItem]:
+        """Return the unit that lets the run of a desk item fail."""
+        return lambda tx: desk.deny(tx, self.queue, item.item_id, by="operator", level=AutomationLevel.HYBRID)
+
+    def expiring(self) -> Unit[list[JobId]]:
+        """Return the unit that fails the runs of items whose time is over."""
+        return lambda tx: desk.expire(tx, self.queue)
+
     # -- what tests do most ------------------------------------------------------------------------------------
 
     async def batch(self, *units: Unit[Any]) -> list[Any]:
@@ -225,6 +263,10 @@ class Stage:
         job = self.job(job_id)
         return RunTicket(job.job_id, job.session_id, job.attempt, job.provider_id, job.model_id)
 
+    def desk(self, state: DeskState | None = DeskState.WAITING) -> list[DeskItem]:
+        """Return what waits for a person, or what is in another state."""
+        return self.store.read_now(lambda reader: desk.items(reader, state=state, limit=1_000))
+
     def running(self) -> list[JobId]:
         """Return the runs that are running, in order of acceptance."""
         return [job.job_id for job in self.check().jobs if job.state is JobState.RUNNING]
@@ -234,7 +276,8 @@ class Stage:
         found = self.store.read_now(self._checked)
         assert len(self.queue) == sum(job.state is JobState.QUEUED for job in found.jobs), "the index differs"
         assert self.queue.usage.total == sum(job.state is JobState.RUNNING for job in found.jobs), "the index differs"
-        held = sum(job.holds_slot for job in found.jobs)
+        left_open = self.store.read_now(lambda reader: reader.rows("connections_open"))
+        held = sum(job.holds_slot for job in found.jobs) + len(left_open)
         assert sum(self.queue.usage.largest().values()) == held, "the index counts other connections"
         return found
 

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from handshake.bootstrap import init_workspace
+    from handshake.kernel.desk import DeskItem, DeskKind, DeskState
     from handshake.kernel.errors import (
         BudgetExceeded,
         CapabilityMissing,
@@ -94,7 +95,16 @@ if TYPE_CHECKING:
     from handshake.operations.cancelling import CancelResult
     from handshake.operations.feed import Over, Piece, Retrying, Started, Text
     from handshake.operations.views import MessageView, QueueItem, QueueView, WorkspaceView
-    from handshake.workspace import Result, SessionHandle, Sessions, TurnHandle, Workspace, open_workspace
+    from handshake.workspace import (
+        Desk,
+        DeskQuestion,
+        Result,
+        SessionHandle,
+        Sessions,
+        TurnHandle,
+        Workspace,
+        open_workspace,
+    )
 
     __version__: str
 
@@ -107,6 +117,11 @@ __all__ = [
     "ConsentMismatch",
     "ConsentRequired",
     "CrossSession",
+    "Desk",
+    "DeskItem",
+    "DeskKind",
+    "DeskQuestion",
+    "DeskState",
     "Draining",
     "EndpointBlocked",
     "EscalationDenied",
@@ -179,12 +194,13 @@ __all__ = [
 ]
 
 _KERNEL = frozenset(
-    "ExecutionMode Job JobState Lane MemoryPolicy Message MessageRole Session SessionState TokenUsage".split()
+    "DeskItem DeskKind DeskState ExecutionMode Job JobState Lane MemoryPolicy Message MessageRole "
+    "Session SessionState TokenUsage".split()
 )
 _OPERATIONS = frozenset(
     "CancelResult MessageView Over Piece QueueItem QueueView Retrying Started Text WorkspaceView".split()
 )
-_FACE = frozenset("Result SessionHandle Sessions TurnHandle Workspace open_workspace".split())
+_FACE = frozenset("Desk DeskQuestion Result SessionHandle Sessions TurnHandle Workspace open_workspace".split())
 
 
 def __getattr__(name: str) -> object:
@@ -222,9 +238,9 @@ def _resolve(name: str) -> object:
 
 
 def _of_kernel(name: str) -> object:
-    from handshake.kernel import job, lane, message, session, usage  # noqa: PLC0415
+    from handshake.kernel import desk, job, lane, message, session, usage  # noqa: PLC0415
 
-    return next(getattr(home, name) for home in (job, lane, message, session, usage) if hasattr(home, name))
+    return next(getattr(home, name) for home in (desk, job, lane, message, session, usage) if hasattr(home, name))
 
 
 def _of_operations(name: str) -> object:

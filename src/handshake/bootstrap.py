@@ -13,7 +13,7 @@ from handshake.gate.egress import Egress
 from handshake.kernel.checkpoint import VerifierKey
 from handshake.kernel.configuration import Configuration, resolve
 from handshake.kernel.errors import IntegrityBroken
-from handshake.kernel.ids import CHANCE_BITS, ProviderId, uuid7
+from handshake.kernel.ids import CHANCE_BITS, ProviderId, SessionId, uuid7
 from handshake.kernel.lane import LANES
 from handshake.kernel.layer import Layer, LayerName, from_environment, from_flags
 from handshake.kernel.limit import Limits
@@ -23,6 +23,7 @@ from handshake.kernel.queue import RunQueue
 from handshake.kernel.redaction import KnownValues
 from handshake.kernel.settings import ProviderSettings, Settings
 from handshake.kernel.units import Microseconds
+from handshake.operations import desk
 from handshake.operations.declarations import Declaration, declare
 from handshake.operations.feed import Feeds
 from handshake.operations.records import NewIds
@@ -32,7 +33,7 @@ from handshake.operations.verdict import Progress, Verdict
 from handshake.operations.verification import verify
 from handshake.ports.clock import Clock
 from handshake.ports.model import Model
-from handshake.ports.store import Reader, Store
+from handshake.ports.store import Reader, Store, Unit
 from handshake.providers.http_model import HttpModel
 from handshake.runners.machine import MachineChance, MachineClock
 from handshake.scheduler import recovery
@@ -69,6 +70,8 @@ __all__ = [
     "now_us",
     "open_runtime",
     "read_only",
+    "recover",
+    "repair",
     "verifier_key",
     "verify_log",
 ]
@@ -232,9 +235,57 @@ async def open_runtime(
         IntegrityBroken: database, key or log do not fit together.
         StoreFailed: the store cannot be opened.
     """
-    settings = configuration.settings
+    held = _hold(place, configuration.settings)
+    try:
+        return await assemble(
+            place,
+            configuration,
+            held.store,
+            held.clock,
+            held.new_id,
+            models if models is not None else http_models(configuration.settings, held.clock, held.secrets),
+            held.lock,
+            dispatch=dispatch,
+        )
+    except BaseException:
+        await held.close()
+        raise
+
+
+async def repair(place: WorkspaceFolder, configuration: Configuration) -> list[SessionId]:
+    """Let sessions that somebody changed by hand count the runs that they have; return which these were.
+
+    Raises:
+        StateConflict: a runtime holds the workspace.
+        IntegrityBroken, StoreFailed: it cannot be opened.
+    """
+    held = _hold(place, configuration.settings)
+    try:
+        found: list[SessionId] = []
+        while counted := await held.store.write(recovery.recount):
+            found += counted
+        return found
+    finally:
+        await held.close()
+
+
+class _Held(msgspec.Struct):
+    """A workspace that this process holds: its lock, its open store, and what both were opened with."""
+
+    store: Store
+    clock: Clock
+    new_id: NewIds
+    secrets: Secrets
+    lock: InstanceLock
+
+    async def close(self) -> None:
+        await self.store.close()
+        self.lock.release()
+
+
+def _hold(place: WorkspaceFolder, settings: Settings) -> _Held:
+    """Lock a workspace and open its store."""
     clock, chance, files = MachineClock(), MachineChance(), OsFiles()
-    new_id = NewIds(clock, chance)
     holder = Holder(os.getpid(), rfc3339(clock.now_us()), Path(sys.argv[0] or "python").name[:64])
     workspace_folder.require_private(place)
     lock = InstanceLock(place.lock, holder)
@@ -252,21 +303,7 @@ async def open_runtime(
     except BaseException:
         lock.release()
         raise
-    try:
-        return await assemble(
-            place,
-            configuration,
-            store,
-            clock,
-            new_id,
-            models if models is not None else http_models(settings, clock, secrets),
-            lock,
-            dispatch=dispatch,
-        )
-    except BaseException:
-        await store.close()
-        lock.release()
-        raise
+    return _Held(store, clock, NewIds(clock, chance), secrets, lock)
 
 
 async def assemble(
@@ -282,13 +319,11 @@ async def assemble(
 ) -> Runtime:
     """Join a store and models to a scheduler; the simulator hands in its own."""
     settings = configuration.settings
-    epoch = await store.write(recovery.begin_epoch, outcome=True)
-    while await store.write(recovery.take_over, outcome=True):
-        pass
+    queue = RunQueue(limits_of(settings), {lane: settings.scheduler.lane_weights.of(lane) for lane in LANES})
+    epoch = await recover(store, queue, settings, new_id)
     declared = declarations_of(settings)
     if declared:
         await store.write(lambda tx: declare(tx, declared), outcome=True)
-    queue = RunQueue(limits_of(settings), {lane: settings.scheduler.lane_weights.of(lane) for lane in LANES})
     dispatcher = Dispatcher(queue, clock, epoch)
     feeds = Feeds()
     egress = Egress(models, dispatcher.is_running)
@@ -311,6 +346,27 @@ async def assemble(
     if dispatch:
         await dispatcher.open(store, turns.perform)
     return runtime
+
+
+async def recover(store: Store, queue: RunQueue, settings: Settings, new_id: NewIds) -> int:
+    """Begin an epoch, take over what a dead runtime left, let what waited too long expire; return the epoch.
+
+    Raises:
+        IntegrityBroken: the database was changed by hand, so that no run of some session could start.
+    """
+    policy = recovery.Policy.of(settings)
+    epoch = await store.write(recovery.begin_epoch, outcome=True)
+    while await store.write(_take_over(queue, policy, new_id), outcome=True):
+        pass
+    while await store.write(lambda tx: desk.expire(tx, queue), outcome=True):
+        pass
+    await store.read(recovery.require_counted)
+    return epoch
+
+
+def _take_over(queue: RunQueue, policy: recovery.Policy, new_id: NewIds) -> Unit[int]:
+    item_ids = [new_id() for _ in range(recovery.ORPHANS_PER_UNIT)]
+    return lambda tx: recovery.take_over(tx, queue, policy, item_ids)
 
 
 async def close_runtime(runtime: Runtime, *, drain_us: Microseconds) -> None:

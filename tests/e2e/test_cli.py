@@ -82,7 +82,7 @@ async def test_reading_commands_print_json_of_documented_shape(handshake: Comman
     assert [one["type"] for one in events][:2] == ["session.created", "session.message"]
     assert events[0] == (await handshake("events", "show", str(events[0]["seq"]), "--json")).json
     assert {len(one["hash"]) for one in events} == {64}
-    assert (await handshake("queue", "show", "--json")).json == {"queued": 0, "running": 0, "items": []}
+    assert (await handshake("queue", "show", "--json")).json == {"queued": 0, "running": 0, "desk": 0, "items": []}
     status = (await handshake("status", "--json")).json
     assert (status["sessions"], status["jobs"], status["held_by"]) == ({"idle": 1}, {"completed": 1}, None)
     assert status["events"] == (await handshake("events", "list", "--newest-first", "--json")).lines[0]["seq"]

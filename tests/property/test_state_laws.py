@@ -17,7 +17,7 @@ from handshake.kernel.lane import LANES
 from handshake.kernel.retry import Fault, FaultKind
 from handshake.kernel.session import TERMINAL as ENDED
 from handshake.kernel.session import Session, SessionState
-from handshake.kernel.settings import ModelSettings
+from handshake.kernel.settings import DESK_RECOVERY_EXPIRY_S, LocalRuns, ModelSettings
 from handshake.kernel.waiting import WaitReason
 from handshake.operations import sessions, views
 from handshake.ports.store import Unit
@@ -54,6 +54,9 @@ class Game:
         elif self.chance.random() < 0.2:
             stage.clock.advance(self.chance.choice((1, SECOND_US, 70 * SECOND_US)))
             await stage.look()
+        elif self.chance.random() < 0.02:
+            stage.clock.advance(DESK_RECOVERY_EXPIRY_S * SECOND_US)
+            await stage.batch(stage.expiring())
         else:
             units = [self.move() for _ in range(self.chance.randint(1, 4))]
             for result in await stage.batch(*units):
@@ -84,10 +87,20 @@ class Game:
                 (9, lambda: stage.cancelling(ticket.job_id)),
                 (9, lambda: stage.releasing(ticket, chance.choice(("", "late")))),
                 (3, lambda: stage.handing_back(ticket)),
+                (6, lambda: self.give_up(ticket, epoch)),
             ]
+        if asked := stage.desk(None):
+            item = chance.choice(asked[-3:])
+            moves += [(8, lambda: stage.approving(item)), (4, lambda: stage.denying(item))]
         weights, acts = zip(*moves, strict=True)
         act: Callable[[], Unit[Any]] = chance.choices(acts, weights)[0]
         return act()
+
+    def give_up(self, ticket: RunTicket, epoch: int) -> Unit[Any]:
+        chance = self.chance
+        return self.stage.giving_up(
+            ticket, told=chance.random() < 0.3, local_runs=chance.choice(list(LocalRuns)), epoch=epoch
+        )
 
     def create(self) -> Unit[Any]:
         new = self.stage.new_session(lane=self.chance.choice(LANES), model_id=self.chance.choice((MODEL, "other")))
@@ -124,14 +137,16 @@ class Game:
         """No limit is exceeded, by what runs and by what may still be connected."""
         limits = limits_of(self.stage.settings)
         running = [job for job in found.jobs if job.state is JobState.RUNNING]
-        holding = [job for job in found.jobs if job.holds_slot]
+        holding = [
+            (job.provider_id, job.model_id, job.concurrency_group) for job in found.jobs if job.holds_slot
+        ] + self.stage.store.read_now(lambda reader: reader.rows("connections_open"))
         assert len(running) <= limits.total
         others = [job for job in running if job.lane is not LANES[0]]
         assert len(others) <= limits.total - limits.primary_reserved
         for count, limit in (
-            (Counter(job.provider_id for job in holding), 5),
-            (Counter(job.model_id for job in holding), 3),
-            (Counter(job.concurrency_group for job in holding if job.concurrency_group), 2),
+            (Counter(key[0] for key in holding), 5),
+            (Counter(key[1] for key in holding), 3),
+            (Counter(key[2] for key in holding if key[2]), 2),
         ):
             assert max(count.values(), default=0) <= limit
 
@@ -186,7 +201,7 @@ SETTINGS = settings_of(
     "session.state.is_derived", "session.state.active_iff_one_running", "session.state.terminal_is_sticky",
     "scheduler.job.transitions_closed", "scheduler.limit.is_never_exceeded", "scheduler.queue.never_drops",
     "scheduler.session.head_only", "scheduler.queue.shows_reason", "scheduler.events.on_every_step",
-    "message.append.is_atomic",
+    "message.append.is_atomic", "recovery.lease.late_result_is_fenced", "recovery.actions.are_evented",
 )  # fmt: skip
 @pytest.mark.parametrize("seed", range(12))
 async def test_everything_stored_follows_from_the_jobs_after_every_step(seed: int) -> None:
@@ -203,6 +218,10 @@ async def drain(game: Game) -> None:
     """Let everything end that was accepted."""
     stage = game.stage
     await stage.batch(*(stage.resuming(one) for one in game.sessions))
+    await stage.batch(*(stage.releasing(ticket) for ticket, _ in game.tickets))
+    assert stage.store.read_now(lambda reader: reader.rows("connections_open")) == []
+    for number, item in enumerate(stage.desk()):
+        await stage.batch(stage.approving(item) if number % 2 else stage.denying(item))
     for _ in range(400):
         found = stage.check()
         open_jobs = [job for job in found.jobs if job.state not in TERMINAL]
@@ -244,6 +263,8 @@ async def test_the_same_moves_give_the_same_log() -> None:
         ("operations.cancelling.derive", lambda facts: SessionState.IDLE),
         ("operations.cancelling.move", lambda job_id, before, after: JobState.FAILED),
         ("operations.outcomes.append_message", lambda *given, **named: None),
+        ("operations.stalling.derive", lambda facts: SessionState.IDLE),
+        ("operations.asking.withdraw", lambda tx, job_id, by: None),
     ],
 )
 async def test_a_broken_rule_is_noticed(rule: str, broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +16,7 @@ from handshake.cli.border import EXIT_FAILED
 from handshake.cli.command import Invocation, verb
 from handshake.cli.rendering import one_line, print_object
 from handshake.kernel.errors import HandshakeError, NotFound
-from handshake.kernel.settings import MIN_FREE_BYTES
+from handshake.kernel.settings import MAX_PAGE_ITEMS, MIN_FREE_BYTES
 from handshake.kernel.units import US_PER_S
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ _ANY_MODEL = "any"
 _PERMISSIONS = "permissions"
 _OF_OTHERS = 0o077
 _MIB = 1024 * 1024
+_LISTED = 3
+"""Sessions that a finding names."""
 
 
 class Verdict(StrEnum):
@@ -49,14 +51,15 @@ class Finding(NamedTuple):
     next_step: str | None = None
 
 
-@verb(None, "doctor", example="handshake doctor")
-def doctor(invocation: Invocation) -> int:
+@verb(None, "doctor", example="handshake doctor\nhandshake doctor --repair")
+@click.option("--repair", is_flag=True, help="First let sessions that were changed by hand count their runs anew.")
+def doctor(invocation: Invocation, repair: bool) -> int:
     """Look at engine, workspace, configuration and providers, and say what to do next.
 
     Providers on this machine, and those declared to be yours, are asked whether they answer; clouds are not. The exit
     code is 1 if anything fails.
     """
-    findings = list(_look(invocation))
+    findings = [*(_repair(invocation) if repair else ()), *_look(invocation)]
     healthy = all(one.verdict is not Verdict.FAIL for one in findings)
     if invocation.as_json:
         print_object({"healthy": healthy, "findings": [one._asdict() for one in findings]})
@@ -67,6 +70,17 @@ def doctor(invocation: Invocation) -> int:
         if one.next_step:
             click.echo(f"{'':<4}  {'':<{width}}  next: {one_line(one.next_step)}")
     return 0 if healthy else EXIT_FAILED
+
+
+def _repair(invocation: Invocation) -> Iterator[Finding]:
+    """Count anew what can be counted; evidence is never repaired."""
+    import asyncio
+
+    from handshake.bootstrap import configure, repair
+
+    found = place.find(invocation)
+    counted = asyncio.run(repair(found, configure(found.root)))
+    yield Finding("repair", Verdict.OK, f"{len(counted)} sessions counted anew{_listed(counted)}")
 
 
 def _look(invocation: Invocation) -> Iterator[Finding]:
@@ -112,6 +126,7 @@ def _workspace(found: WorkspaceFolder) -> Iterator[Finding]:
     store = _try("store", lambda: _store(found))
     yield store
     if store.verdict is Verdict.OK:
+        yield _counts(found)
         yield _clock(found)
     yield _try("log key", lambda: verifier_key(found).text())
 
@@ -164,6 +179,30 @@ def _store(found: WorkspaceFolder) -> str:
     finally:
         store.shut()
     return f"{whole.events} events, {sum(whole.sessions.values())} sessions, {sum(whole.jobs.values())} runs"
+
+
+def _counts(found: WorkspaceFolder) -> Finding:
+    """Return whether sessions count the runs that they have; one that does not keeps the workspace shut."""
+    from handshake.bootstrap import read_only
+
+    store = read_only(found)
+    try:
+        rows = store.read_now(lambda reader: reader.rows("session_miscounted", {"all": 1, "limit": MAX_PAGE_ITEMS}))
+    finally:
+        store.shut()
+    if not rows:
+        return Finding("sessions", Verdict.OK, "each counts the runs that it has")
+    return Finding(
+        "sessions",
+        Verdict.FAIL,
+        f"{len(rows)} count other runs than they have{_listed([row[0] for row in rows])}",
+        "somebody changed the database by hand; count anew and tell the log: handshake doctor --repair",
+    )
+
+
+def _listed(names: Sequence[object]) -> str:
+    """Return the first of some names as the end of a sentence."""
+    return ": " + ", ".join(map(str, names[:_LISTED])) + (" ..." if len(names) > _LISTED else "") if names else ""
 
 
 def _clock(found: WorkspaceFolder) -> Finding:

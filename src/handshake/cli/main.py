@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from handshake.cli import audit, demo, doctor, events, jobs, queue, sessions, simulate, workspaces
+from handshake.cli import audit, demo, desk, doctor, events, jobs, queue, sessions, simulate, workspaces
 from handshake.cli.border import run
 from handshake.cli.command import SETTINGS, Noun, workspace_option
 
@@ -55,6 +55,7 @@ for _command in (
     sessions.session,
     jobs.job,
     queue.queue,
+    desk.desk,
     events.events,
     audit.audit,
     simulate.simulate,

@@ -46,7 +46,8 @@ def show(invocation: Invocation, limit: int, after: int) -> None:
     if invocation.as_json:
         print_object(shapes.queue(view))
         return
-    click.echo(f"{view.running} running, {view.queued} waiting")
+    asked = f", {view.desk} before a person (handshake desk list)" if view.desk else ""
+    click.echo(f"{view.running} running, {view.queued} waiting{asked}")
     if view.items:
         print_table(
             ("NUMBER", "JOB", "SESSION", "LANE", "PRIORITY", "WAITED", "REASON", "WHY"),

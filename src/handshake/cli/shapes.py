@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from handshake.kernel.moment import rfc3339
 
 if TYPE_CHECKING:
+    from handshake.kernel.desk import DeskItem
     from handshake.kernel.job import Job
     from handshake.kernel.session import Session
     from handshake.operations.audit import EventView
@@ -92,6 +93,8 @@ def job(one: Job) -> Shape:
         "priority": one.priority,
         "concurrency_group": one.concurrency_group,
         "attempt": one.attempt,
+        "failures": one.failures,
+        "recoveries": one.recoveries,
         "max_retries": one.max_retries,
         "retry_backoff": one.retry_backoff,
         "timeout_ms": one.timeout_ms,
@@ -152,7 +155,37 @@ def queue_item(one: QueueItem) -> Shape:
 
 def queue(one: QueueView) -> Shape:
     """Return the queue."""
-    return {"queued": one.queued, "running": one.running, "items": [queue_item(item) for item in one.items]}
+    return {
+        "queued": one.queued,
+        "running": one.running,
+        "desk": one.desk,
+        "items": [queue_item(item) for item in one.items],
+    }
+
+
+def desk_item(one: DeskItem) -> Shape:
+    """Return what waits for a person, with the hash to which an approval is bound."""
+    from handshake.kernel.desk import SENTENCES, shown_sha256
+
+    return {
+        "item_seq": one.item_seq,
+        "item_id": one.item_id,
+        "kind": one.kind,
+        "state": one.state,
+        "sentence": SENTENCES[one.kind],
+        "reason": one.reason,
+        "session_id": one.session_id,
+        "job_id": one.job_id,
+        "attempts": one.attempts,
+        "model": f"{one.provider_id}/{one.model_id}",
+        "backend": one.backend,
+        "request_sha256": one.request_sha256,
+        "created_at": rfc3339(one.created_at_us),
+        "expires_at": rfc3339(one.expires_at_us),
+        "decided_at": moment(one.decided_at_us),
+        "decided_by": one.decided_by,
+        "sha256": shown_sha256(one),
+    }
 
 
 def event(one: EventView) -> Shape:
@@ -169,6 +202,7 @@ def workspace(one: WorkspaceView) -> Shape:
         "sessions": {state.lower(): count for state, count in one.sessions.items()},
         "jobs": one.jobs,
         "events": one.events,
+        "desk": one.desk,
     }
 
 

@@ -22,6 +22,7 @@ from handshake.kernel.settings import (
     MAX_PROVIDERS,
     Approvals,
     AutomationLevel,
+    LocalRuns,
     Settings,
 )
 from handshake.kernel.suggestion import suggest
@@ -34,6 +35,7 @@ _OF_ADDRESS = ("credential", "run_by_operator")
 _LOOSEST_FIRST: dict[Path, tuple[object, ...]] = {
     ("policy", "automation_level"): tuple(level.value for level in AutomationLevel),
     ("policy", "approvals"): tuple(kind.value for kind in Approvals),
+    ("recovery", "local_runs"): tuple(choice.value for choice in LocalRuns),
     (*_PROVIDER, "forwards_to_cloud"): (False, True),
 }
 """Keys that give permission."""

@@ -90,7 +90,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One `model_run`: one provider call, the unit of scheduling.
 
     Times are microseconds since 1970. `enqueue_seq` is the global order of acceptance. `turn_seq` is the place
-    of the job's turn in its session. `holds_slot` says that the attempt's connection may still be open.
+    of the job's turn in its session. `holds_slot` says that the attempt's connection may still be open. `failures`
+    counts attempts that failed, `recoveries` how often in a row the run was lost and queued again.
     """
 
     job_id: JobId
@@ -132,6 +133,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     prompt_tokens: int | None
     completion_tokens: int | None
     total_tokens: int | None
+    failures: int
+    recoveries: int
 
 
 class RunTicket(msgspec.Struct, frozen=True, gc=False):

@@ -112,7 +112,9 @@ def backoff_ms(job_id: JobId, attempt: int, backoff: Backoff) -> int:
 
 
 def decide(fault: Fault, *, job_id: JobId, attempt: int, max_retries: int, backoff: Backoff) -> RetryAt | GiveUp:
-    """Return what to do after attempt number `attempt` failed with `fault`.
+    """Return what to do after the failing attempt number `attempt` failed with `fault`.
+
+    Attempts that a crash, a lost worker or a shutdown cut are not counted: they say nothing against the run.
 
     A provider's `Retry-After` is honoured up to `RETRY_AFTER_MAX_MS`. After a response byte was handed
     on there is no silent retry.

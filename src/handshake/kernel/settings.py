@@ -68,6 +68,11 @@ MAX_OUTPUT_TOKENS = 100_000_000
 MAX_CALL_TOKENS = 2**31
 """Tokens that a provider may say one call took; a greater figure is no figure. So sums stay below 2**53."""
 
+DESK_RECOVERY_EXPIRY_S = 7 * 86_400
+"""How long a lost run waits for a person before it is failed (01 §2)."""
+MAX_RECOVERIES = 100
+"""Times in a row that a lost run may be queued again at most: a run that ends every runtime must come to a person."""
+
 DEFAULT_PAGE_ITEMS = 50
 """Items of a list when nobody says how many."""
 MAX_PAGE_ITEMS = 1_000
@@ -184,6 +189,14 @@ class Approvals(StrEnum):
 
     ANY = "any"
     PRESENT = "present"
+
+
+class LocalRuns(StrEnum):
+    """What becomes of a local run whose runtime or worker was lost, loosest first (01 §8)."""
+
+    REQUEUE = "requeue"
+    DESK = "desk"
+    CANCEL = "cancel"
 
 
 # ── Sections ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -314,6 +327,17 @@ class CallSettings(Section, frozen=True, kw_only=True):
     max_response_bytes: Annotated[ResponseBytes, Meta(description="Bytes of one answer.")] = 64 * 1024 * 1024
 
 
+class RecoverySettings(Section, frozen=True, kw_only=True):
+    """What becomes of runs that were lost; a later layer may only tighten it (01 §8)."""
+
+    local_runs: Annotated[
+        LocalRuns, Meta(description="A lost local run: queued again, put before a person, or cancelled.")
+    ] = LocalRuns.REQUEUE
+    max_recoveries: Annotated[
+        int, Meta(ge=0, le=MAX_RECOVERIES, description="Times in a row that a lost run is queued again.")
+    ] = 3
+
+
 class LimitSettings(Section, frozen=True, kw_only=True):
     """The user layer's ceilings: no layer may be looser, and what is unset is held to them too."""
 
@@ -341,4 +365,5 @@ class Settings(Section, frozen=True, kw_only=True):
     server: ServerSettings = field(default_factory=ServerSettings)
     recorder: RecorderSettings = field(default_factory=RecorderSettings)
     calls: CallSettings = field(default_factory=CallSettings)
+    recovery: RecoverySettings = field(default_factory=RecoverySettings)
     limits: LimitSettings = field(default_factory=LimitSettings)

@@ -16,6 +16,7 @@ from handshake.kernel.event import Actor, Context
 from handshake.kernel.job import TERMINAL, WAITING, Job, JobState, move
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.session import Ending, Facts, SessionState, derive, may_dispatch
+from handshake.operations import asking
 from handshake.operations.runs import require_one
 from handshake.ports.store import Tx
 
@@ -63,6 +64,8 @@ def cancel_run(tx: Tx, queue: RunQueue, job: Job, *, reason: str, by: str, actor
         trace_id=job.trace_id,
         wp_id=job.wp_id,
     )
+    if job.state in WAITING:
+        asking.withdraw(tx, job.job_id, by=by)
     tx.append(SchedulerCancelled(cancelled_by=by, job_id=job.job_id, reason=reason, session_id=job.session_id), context)
     free = _leave(tx, job, context)
     if was_running:

@@ -98,6 +98,7 @@ class _Attempt(msgspec.Struct, frozen=True, gc=False):
     max_retries: int
     retry_backoff: str
     holds_slot: int
+    failures: int
 
     @property
     def key(self) -> SlotKey:
@@ -177,7 +178,7 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
         verdict = decide(
             failure.fault,
             job_id=ticket.job_id,
-            attempt=ticket.attempt,
+            attempt=row.failures + 1,
             max_retries=row.max_retries,
             backoff=Backoff(row.retry_backoff),
         )
@@ -190,9 +191,10 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
     )
     if isinstance(verdict, RetryAt):
         assert failure.fault is not None, "a verdict comes from a fault"
-        _requeue(tx, ticket, row, after, next_seq, not_before_us=tx.now_us + verdict.backoff_ms * US_PER_MS)
+        not_before_us = tx.now_us + verdict.backoff_ms * US_PER_MS
+        _requeue(tx, ticket, after, next_seq, not_before_us=not_before_us, failures=row.failures + 1)
         tx.append(_retry_event(ticket, failure.fault, verdict.backoff_ms), context)
-        _requeue_in_index(queue, ticket, row, not_before_us=tx.now_us + verdict.backoff_ms * US_PER_MS)
+        _requeue_in_index(queue, ticket, row, not_before_us=not_before_us)
         return Ended(JobState.QUEUED, True, verdict.backoff_ms)
     changed = tx.run(
         "job_answered",
@@ -225,7 +227,7 @@ def hand_back(tx: Tx, queue: RunQueue, ticket: RunTicket, partial: Content | Non
         return _discard(tx, queue, ticket, row, partial, LATE)
     _keep(tx, ticket, PARTIAL, partial)
     next_seq, after = _session_after(tx, ticket)
-    _requeue(tx, ticket, row, after, next_seq, not_before_us=0)
+    _requeue(tx, ticket, after, next_seq, not_before_us=0, failures=row.failures)
     context = row.context(ticket)
     tx.append(_retry_event(ticket, Fault(FaultKind.STOPPED), 0), context)
     tx.append(
@@ -256,7 +258,8 @@ def _counts(row: _Attempt, ticket: RunTicket, epoch: int) -> bool:
 
 def _discard(tx: Tx, queue: RunQueue, ticket: RunTicket, row: _Attempt, content: Content | None, kind: str) -> Ended:
     _keep(tx, ticket, kind, content)
-    if tx.run("job_release", {"job_id": ticket.job_id, "attempt": ticket.attempt}):
+    attempt = {"job_id": ticket.job_id, "attempt": ticket.attempt}
+    if tx.run("job_release", attempt) or tx.run("connection_closed", attempt):
         queue.free_connection(row.key)
     return Ended(JobState(row.state), False)
 
@@ -313,20 +316,18 @@ def _settle_session(
 
 
 def _requeue(
-    tx: Tx, ticket: RunTicket, row: _Attempt, after: SessionState, next_seq: int, *, not_before_us: int
+    tx: Tx, ticket: RunTicket, after: SessionState, next_seq: int, *, not_before_us: int, failures: int
 ) -> None:
     changed = tx.run(
-        "job_move",
+        "job_requeue",
         {
             "job_id": ticket.job_id,
             "before": JobState.RUNNING,
             "after": move(ticket.job_id, JobState.RUNNING, JobState.QUEUED),
-            "reason": None,
             "not_before_us": not_before_us,
             "wait_reason": "backoff" if not_before_us else None,
-            "holds_slot": 0,
-            "ended_at_us": None,
-            "error_code": None,
+            "failures": failures,
+            "recoveries": 0,
         },
     )
     require_one(changed, ticket.session_id)

@@ -51,6 +51,8 @@ class QueueView(msgspec.Struct, frozen=True):
     queued: int
     running: int
     items: list[QueueItem]
+    desk: int
+    """How many lost runs wait for a person."""
 
 
 class WorkspaceView(msgspec.Struct, frozen=True):
@@ -62,6 +64,8 @@ class WorkspaceView(msgspec.Struct, frozen=True):
     sessions: dict[str, int]
     jobs: dict[str, int]
     events: int
+    desk: int
+    """How many items wait for a person."""
 
 
 class JobArtifact(msgspec.Struct, frozen=True):
@@ -206,7 +210,8 @@ def queue(
             )
         )
     count = reader.row("job_queued_count")
-    return QueueView(int(count[0] or 0) if count else 0, usage.total, items)
+    desk: Any = reader.row("desk_waiting_count")
+    return QueueView(int(count[0] or 0) if count else 0, usage.total, items, desk[0])
 
 
 def workspace(reader: Reader) -> WorkspaceView:
@@ -215,7 +220,8 @@ def workspace(reader: Reader) -> WorkspaceView:
     log: Any = reader.row("log_state")
     by_session: list[Any] = reader.rows("session_by_state_count")
     by_job: list[Any] = reader.rows("job_by_state_count")
-    return WorkspaceView(row[0], row[1], row[2], dict(by_session), dict(by_job), log[0])
+    desk: Any = reader.row("desk_waiting_count")
+    return WorkspaceView(row[0], row[1], row[2], dict(by_session), dict(by_job), log[0], desk[0])
 
 
 def _usage(reader: Reader) -> Usage:
@@ -226,6 +232,8 @@ def _usage(reader: Reader) -> Usage:
             usage.take_run(records.lane(lane))
         if holds:
             usage.take_connection(SlotKey(*key))
+    for row in reader.rows("connections_open"):
+        usage.take_connection(records.slot_key(*row))
     return usage
 
 

@@ -77,6 +77,8 @@ class Dispatcher:
                 queue.occupy(SessionId(str(session_id)), Lane(str(lane)), key, connection=bool(holds))
             else:
                 queue.hold_connection(key)
+        for row in tx.rows("connections_open"):
+            queue.hold_connection(records.slot_key(*row))
         queue.load(
             (records.queued_run(row) for row in tx.rows("job_queue")),
             (SessionId(str(row[0])) for row in tx.rows("session_held")),

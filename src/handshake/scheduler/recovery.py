@@ -1,28 +1,54 @@
-"""Recovery: what a start does with runs that a dead process left running.
+"""Recovery: what becomes of runs that a dead process left running, and of those whose worker does not come back.
 
-The instance lock proves that the process is dead. Every such run becomes `stalled`, with evidence; then the
-shipped policy applies: a local run without tools has no effect outside, so it is queued again (01 §8).
+The instance lock proves that the process is dead. Every such run becomes `stalled`, with evidence; then the policy
+of `kernel.recovery` applies, in the same unit of work (01 §8).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from handshake.kernel.catalogue import SessionStateChange, WorkflowRecovery
-from handshake.kernel.event import Context
-from handshake.kernel.ids import JobId
-from handshake.kernel.job import JobState, move
+import msgspec
+
+from handshake.kernel.catalogue import RecoveryAttempted, SessionStateChange
+from handshake.kernel.errors import IntegrityBroken
+from handshake.kernel.event import Actor, Context
+from handshake.kernel.ids import JobId, SessionId
+from handshake.kernel.job import Job, JobState, RunTicket
+from handshake.kernel.queue import RunQueue
+from handshake.kernel.recovery import Action, Loss, Verdict, settle
 from handshake.kernel.session import Ending, Facts, SessionState, derive
+from handshake.kernel.settings import AutomationLevel, LocalRuns, Settings
+from handshake.operations import records, stalling
+from handshake.operations.cancelling import cancel_run
 from handshake.operations.runs import require_one
-from handshake.ports.store import Tx
+from handshake.operations.stalling import LastSign
+from handshake.ports.store import Reader, Tx
 
 ORPHANS_PER_UNIT = 256
+SESSIONS_PER_UNIT = 256
+
+
+class Policy(msgspec.Struct, frozen=True, gc=False):
+    """What the settings say about lost runs."""
+
+    local_runs: LocalRuns
+    max_recoveries: int
+    level: AutomationLevel
+
+    @classmethod
+    def of(cls, settings: Settings) -> Policy:
+        """Return the policy of a workspace."""
+        recovery = settings.recovery
+        return cls(recovery.local_runs, recovery.max_recoveries, settings.policy.automation_level)
 
 
 def begin_epoch(tx: Tx) -> int:
     """Start a new runtime epoch and return its number; connections of older ones are gone with their process."""
     tx.run("workspace_next_epoch", {})
     tx.run("job_release_ended", {})
+    tx.run("connection_forget_all", {})
     row = tx.row("workspace_get")
     assert row is not None, "the store made the row"
     epoch = row[2]
@@ -30,80 +56,110 @@ def begin_epoch(tx: Tx) -> int:
     return epoch
 
 
-def take_over(tx: Tx) -> int:
-    """Move up to `ORPHANS_PER_UNIT` orphaned runs through `stalled` back into the queue; return how many.
+def take_over(tx: Tx, queue: RunQueue, policy: Policy, item_ids: Sequence[str]) -> int:
+    """Stall up to as many orphaned runs as there are ids, and apply the policy to each; return how many.
+
+    Args:
+        tx: the unit's transaction.
+        queue: an index that nobody follows yet: it is read from the truth after this.
+        policy: what becomes of them.
+        item_ids: ids for what comes on the desk, at most `ORPHANS_PER_UNIT`.
 
     Source:
         recovery.start.stalls_orphans, recovery.start.dispatches_queue, recovery.actions.are_evented.
     """
-    orphans = tx.rows("job_orphans", {"limit": ORPHANS_PER_UNIT})
-    for row in orphans:
-        _requeue(tx, row)
+    orphans = tx.rows("job_orphans", {"limit": min(len(item_ids), ORPHANS_PER_UNIT)})
+    for (job_id,), item_id in zip(orphans, item_ids, strict=False):
+        job = records.job(tx, JobId(str(job_id)))
+        stalled = stalling.stall(tx, job, Loss.CRASH, LastSign(), connection_open=False)
+        _settle(tx, queue, stalled, policy, item_id, told=False)
     return len(orphans)
 
 
-def _requeue(tx: Tx, row: tuple[Any, ...]) -> None:
-    job_id, session_id, _, _, _, trace_id, model_id, wp_id, mt_id = row
-    context = Context(
-        job_id=job_id, model_id=model_id, model_session_id=session_id, mt_id=mt_id, trace_id=trace_id, wp_id=wp_id
-    )
-    facts = tx.row("session_facts", {"session_id": session_id})
-    assert facts is not None, "sessions are never deleted"
-    values: tuple[Any, ...] = facts
-    ending, _, waiting, blockers, paused, _, state = values
-    stalled = Facts(Ending(ending), 0, waiting + 1, blockers, bool(paused), dispatched=True)
-    steps = (
-        (JobState.RUNNING, JobState.STALLED, stalled, "crash_recovery"),
-        (JobState.STALLED, JobState.QUEUED, Facts(Ending(ending), 0, waiting, blockers, bool(paused), True), "policy"),
-    )
-    before = SessionState(state)
-    for from_state, to_state, given, reason in steps:
-        _move_job(tx, job_id, session_id, from_state, to_state, reason)
-        after = derive(given)
-        changed = tx.run(
-            "session_move",
-            {
-                "session_id": session_id,
-                "before": before,
-                "ending": ending,
-                "running": given.running,
-                "waiting": given.waiting,
-                "blockers": blockers,
-                "paused": paused,
-                "state": after,
-                "now_us": tx.now_us,
-            },
-        )
-        require_one(changed, session_id)
-        tx.append(
-            WorkflowRecovery(
-                from_state=from_state,
-                job_id=job_id,
-                last_heartbeat_ts=None,
-                reason=reason,
-                threshold_secs=0,
-                to_state=to_state,
-                workflow_run_id=job_id,
-            ),
-            context,
-        )
-        tx.append(SessionStateChange(from_state=before, reason=reason, session_id=session_id, to_state=after), context)
-        before = after
+def give_up(
+    tx: Tx, queue: RunQueue, ticket: RunTicket, policy: Policy, sign: LastSign, *, epoch: int, item_id: str, told: bool
+) -> Action | None:
+    """Stall a run whose worker did not come back while its lease lasted, and apply the policy; None if it came back.
+
+    Its connection holds its slots until it is confirmed closed, and what it says from now on comes late.
+
+    Args:
+        tx: the unit's transaction.
+        queue: the index of the queue.
+        ticket: the attempt that is given up.
+        policy: what becomes of the run.
+        sign: what is known of the worker.
+        epoch: the runtime that started the attempt.
+        item_id: the id of what may come on the desk.
+        told: whether a listener was handed a part of the answer.
+
+    Source:
+        recovery.lease.late_result_is_fenced (01 §8).
+    """
+    job = records.job(tx, ticket.job_id)
+    if job.state is not JobState.RUNNING or job.attempt != ticket.attempt or job.runtime_epoch != epoch:
+        return None
+    stalled = stalling.stall(tx, job, Loss.LEASE, sign, connection_open=True)
+    action = _settle(tx, queue, stalled, policy, item_id, told=told).action
+    again = stalling.queued_again(tx, job) if action is Action.REQUEUE else None
+    queue.vacate(job.session_id, job.lane)
+    if again is not None:
+        queue.add(again)
+    elif action is Action.DESK:
+        queue.hold(job.session_id)
+    return action
 
 
-def _move_job(tx: Tx, job_id: str, session_id: str, before: JobState, after: JobState, reason: str) -> None:
-    changed = tx.run(
-        "job_move",
-        {
-            "job_id": job_id,
-            "before": before,
-            "after": move(JobId(job_id), before, after),
-            "reason": reason,
-            "not_before_us": 0,
-            "wait_reason": None,
-            "holds_slot": 0,
-            "ended_at_us": None,
-            "error_code": None,
-        },
+def require_counted(reader: Reader) -> None:
+    """Refuse to work where a session counts other runs than it has: nothing of it could ever start.
+
+    Raises:
+        IntegrityBroken: there is such a session; the error names it and what to do.
+    """
+    row: Any = reader.row("session_miscounted", {"all": 0, "limit": 1})
+    if row is not None:
+        raise IntegrityBroken(
+            subject="session",
+            session_id=row[0],
+            reason="counts_differ",
+            counted_running=row[3],
+            found_running=row[8],
+            counted_waiting=row[4],
+            found_waiting=row[9],
+            hint="somebody changed the database by hand; `handshake doctor --repair` counts anew and tells the log",
+        )
+
+
+def recount(tx: Tx) -> list[SessionId]:
+    """Let up to `SESSIONS_PER_UNIT` sessions count the runs that they have, and tell it; return which."""
+    rows: list[Any] = tx.rows("session_miscounted", {"all": 1, "limit": SESSIONS_PER_UNIT})
+    for session_id, ending, state, _, _, blockers, paused, dispatched, running, waiting in rows:
+        after = derive(Facts(Ending(ending), running, waiting, blockers, bool(paused), bool(dispatched)))
+        changed = {"running": running, "waiting": waiting, "state": after, "now_us": tx.now_us}
+        require_one(tx.run("session_recount", {"session_id": session_id, **changed}), session_id)
+        context = Context(model_session_id=session_id)
+        tx.append(RecoveryAttempted(reason="counts_differ", result="counted_anew", session_id=session_id), context)
+        if after != state:
+            told = SessionStateChange(
+                from_state=SessionState(state), reason="counted_anew", session_id=session_id, to_state=after
+            )
+            tx.append(told, context)
+    return [SessionId(row[0]) for row in rows]
+
+
+def _settle(tx: Tx, queue: RunQueue, job: Job, policy: Policy, item_id: str, *, told: bool) -> Verdict:
+    verdict = settle(
+        job.backend,
+        local_runs=policy.local_runs,
+        recoveries=job.recoveries,
+        max_recoveries=policy.max_recoveries,
+        told=told,
     )
-    require_one(changed, session_id)
+    if verdict.action is Action.REQUEUE:
+        stalling.requeue(tx, job, reason=verdict.reason, recoveries=job.recoveries + 1)
+    elif verdict.action is Action.DESK:
+        stalling.put_on_desk(tx, job, item_id=item_id, reason=verdict.reason, level=policy.level)
+    else:
+        stalling.tell_cancel(tx, job, reason=verdict.reason)
+        cancel_run(tx, queue, job, reason=verdict.reason, by="runtime", actor=Actor.SYSTEM)
+    return verdict

@@ -9,17 +9,20 @@ from typing import Any
 import msgspec
 
 from handshake.kernel.checkpoint import VerifierKey, verify_checkpoint
+from handshake.kernel.desk import DeskItem, DeskState
 from handshake.kernel.event import FIRST_PREV_HASH
 from handshake.kernel.ids import ArtifactId, JobId
 from handshake.kernel.job import TERMINAL, WAITING, Job, JobState
 from handshake.kernel.merkle import Frontier, leaf_hash
 from handshake.kernel.message import Message, MessageRole
 from handshake.kernel.session import Ending, Facts, Session, SessionState, derive
-from handshake.operations import records
+from handshake.operations import desk, records
 from handshake.ports.store import Reader
 from handshake.storage.signing import verify
 
 _PAGE = 500
+_BY_PERSON = frozenset({DeskState.APPROVED, DeskState.DENIED})
+_RECOVERY = "workflow_recovery"
 _ENDED_WITH_ANSWER = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_ISSUES})
 
 
@@ -41,6 +44,7 @@ class Contents(msgspec.Struct, frozen=True):
     jobs: list[Job]
     messages: list[Message]
     events: list[Event]
+    desk: list[DeskItem]
 
     def of(self, event_type: str) -> list[Event]:
         """Return the events of one type."""
@@ -57,13 +61,14 @@ def check_workspace(reader: Reader, key: VerifierKey) -> Contents:
     check_messages(reader, found)
     check_sessions(found)
     check_jobs(found)
+    check_desk(found)
     check_evidence(found)
     return found
 
 
 def read_workspace(reader: Reader, key: VerifierKey) -> Contents:
     """Return what is stored; only the log is checked."""
-    return Contents(_sessions(reader), _jobs(reader), _messages(reader), check_log(reader, key))
+    return Contents(_sessions(reader), _jobs(reader), _messages(reader), check_log(reader, key), _desk(reader))
 
 
 def check_log(reader: Reader, key: VerifierKey) -> list[Event]:
@@ -149,6 +154,26 @@ def check_jobs(found: Contents) -> None:
     assert not said, "messages without a job"
 
 
+def check_desk(found: Contents) -> None:
+    """Check that exactly the stalled runs wait for a person, and that the log tells every question and answer."""
+    waiting = [item.job_id for item in found.desk if item.state is DeskState.WAITING]
+    stalled = [job.job_id for job in found.jobs if job.state is JobState.STALLED]
+    assert sorted(waiting) == sorted(stalled), "a stalled run that nobody is asked about, or a question about none"
+    asked = [one.payload["decision_id"] for one in found.of("gov_human_intervention_requested")]
+    assert asked == [item.item_id for item in found.desk], "gov_human_intervention_requested"
+    answered = {
+        one.payload["decision_id"]: one.payload["decision"] for one in found.of("gov_human_intervention_received")
+    }
+    by_person = {item.item_id: item.state.value for item in found.desk if item.state in _BY_PERSON}
+    assert answered == by_person, "gov_human_intervention_received"
+    moves = [(one.payload["job_id"], one.payload["from_state"], one.payload["to_state"]) for one in found.of(_RECOVERY)]
+    for job in found.jobs:
+        into = sum(one == (job.job_id, "running", "stalled") for one in moves)
+        out = sum(one[:2] == (job.job_id, "stalled") for one in moves)
+        withdrawn = sum(item.job_id == job.job_id and item.state is DeskState.WITHDRAWN for item in found.desk)
+        assert into == out + withdrawn + (job.state is JobState.STALLED), f"{job.job_id}: a recovery was not told"
+
+
 def check_evidence(found: Contents) -> None:
     """Check that the log tells all that is stored, and nothing that is not."""
     created = [one.payload["session_id"] for one in found.of("session.created")]
@@ -199,6 +224,7 @@ def _check_answers(found: Contents) -> None:
         (job.job_id, hashes.get(job.answer_message_id)) for job in found.jobs if job.state in _ENDED_WITH_ANSWER
     )
     failed = {one.job_id for one in found.of("llm_inference") if one.payload.get("error_code")}
+    failed |= {one.job_id for one in found.of("session_scheduler.ended") if one.payload["state"] == JobState.FAILED}
     assert {job.job_id for job in found.jobs if job.state is JobState.FAILED} <= failed, "a failure was not told"
     answered = [one for one in found.of("llm_inference") if one.payload.get("response_hash")]
     assert Counter((one.job_id, one.payload["response_hash"]) for one in answered) == stored, "llm_inference"
@@ -246,6 +272,13 @@ def _jobs(reader: Reader) -> list[Job]:
         return [records.record(Job, row) for row in reader.rows("job_page", {"after": after, **unfiltered})]
 
     return list(_all(page, lambda one: one.enqueue_seq, 0))
+
+
+def _desk(reader: Reader) -> list[DeskItem]:
+    def page(after: Any) -> list[Any]:
+        return desk.items(reader, after=after, limit=_PAGE)
+
+    return list(_all(page, lambda one: one.item_seq, 0))
 
 
 def _messages(reader: Reader) -> list[Message]:

@@ -145,6 +145,8 @@ def test_limits_stand_in_the_user_layer_only() -> None:
         ("policy.automation_level", '"FULL_HUMAN"', '"ASSISTED"'),
         ("policy.automation_level", '"HYBRID"', '"AUTONOMOUS"'),
         ("policy.approvals", '"present"', '"any"'),
+        ("recovery.local_runs", '"desk"', '"requeue"'),
+        ("recovery.local_runs", '"cancel"', '"desk"'),
         ("providers.ollama.forwards_to_cloud", "true", "false"),
     ],
 )

@@ -17,7 +17,7 @@ SELECT
   backend, lane, priority, concurrency_group, fairness_key, attempt, max_retries, retry_backoff, timeout_ms,
   max_output_tokens, idempotency_key, request_sha256, created_at_us, not_before_us, wait_reason,
   runtime_epoch, holds_slot, started_at_us, ended_at_us, reason, error_code, error_summary, prompt_hash,
-  answer_message_id, prompt_tokens, completion_tokens, total_tokens
+  answer_message_id, prompt_tokens, completion_tokens, total_tokens, failures, recoveries
 FROM job WHERE job_id = :job_id;
 
 -- name: job_answer
@@ -31,7 +31,7 @@ SELECT
   backend, lane, priority, concurrency_group, fairness_key, attempt, max_retries, retry_backoff, timeout_ms,
   max_output_tokens, idempotency_key, request_sha256, created_at_us, not_before_us, wait_reason,
   runtime_epoch, holds_slot, started_at_us, ended_at_us, reason, error_code, error_summary, prompt_hash,
-  answer_message_id, prompt_tokens, completion_tokens, total_tokens
+  answer_message_id, prompt_tokens, completion_tokens, total_tokens, failures, recoveries
 FROM job
 WHERE enqueue_seq > :after AND (:session_id IS NULL OR session_id = :session_id) AND (:state IS NULL OR state = :state)
 ORDER BY enqueue_seq LIMIT :limit;
@@ -54,6 +54,11 @@ SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, m
   fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id
 FROM job WHERE ended_at_us IS NULL AND state = 'queued';
 
+-- name: job_queued
+SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, concurrency_group,
+  fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id
+FROM job WHERE job_id = :job_id AND state = 'queued';
+
 -- name: job_queue_page
 SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, concurrency_group,
   fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id
@@ -70,7 +75,7 @@ WHERE holds_slot = 1 ORDER BY enqueue_seq;
 SELECT count(*) FROM job WHERE holds_slot = 1 AND state = 'running';
 
 -- name: job_orphans
-SELECT job_id, session_id, runtime_epoch, attempt, started_at_us, trace_id, model_id, wp_id, mt_id FROM job
+SELECT job_id FROM job
 WHERE holds_slot = 1 AND state = 'running' ORDER BY enqueue_seq LIMIT :limit;
 
 -- name: job_release_ended
@@ -83,7 +88,7 @@ WHERE job_id = :job_id AND state = 'queued' AND attempt = :attempt - 1;
 
 -- name: job_attempt
 SELECT state, attempt, runtime_epoch, turn_id, turn_seq, trace_id, wp_id, mt_id, lane, priority, provider_id, model_id,
-  concurrency_group, fairness_key, enqueue_seq, created_at_us, started_at_us, max_retries, retry_backoff, holds_slot
+  concurrency_group, fairness_key, enqueue_seq, created_at_us, started_at_us, max_retries, retry_backoff, holds_slot, failures
 FROM job WHERE job_id = :job_id;
 
 -- name: job_request
@@ -105,6 +110,24 @@ WHERE job_id = :job_id AND state = 'running' AND attempt = :attempt AND runtime_
 UPDATE job SET state = :after, reason = :reason, not_before_us = :not_before_us, wait_reason = :wait_reason,
   holds_slot = :holds_slot, ended_at_us = :ended_at_us, error_code = :error_code
 WHERE job_id = :job_id AND state = :before;
+
+-- name: job_requeue
+UPDATE job SET state = :after, reason = NULL, not_before_us = :not_before_us, wait_reason = :wait_reason,
+  holds_slot = 0, failures = :failures, recoveries = :recoveries
+WHERE job_id = :job_id AND state = :before;
+
+-- name: connection_left_open
+INSERT INTO open_connection (job_id, attempt, provider_id, model_id, concurrency_group)
+VALUES (:job_id, :attempt, :provider_id, :model_id, :concurrency_group);
+
+-- name: connection_closed
+DELETE FROM open_connection WHERE job_id = :job_id AND attempt = :attempt;
+
+-- name: connection_forget_all
+DELETE FROM open_connection;
+
+-- name: connections_open
+SELECT provider_id, model_id, concurrency_group FROM open_connection;
 
 -- name: job_release
 UPDATE job SET holds_slot = 0

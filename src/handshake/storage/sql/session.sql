@@ -59,6 +59,21 @@ UPDATE session SET ending = :ending, running = :running, waiting = :waiting, blo
   state = :state, updated_at_us = :now_us, ended_at_us = CASE WHEN :ending = 'open' THEN NULL ELSE :now_us END
 WHERE session_id = :session_id AND state = :before AND ending = 'open';
 
+-- name: session_miscounted
+SELECT session_id, ending, state, running, waiting, blockers, paused, dispatched, runs, waits FROM (
+  SELECT s.*,
+    (SELECT count(*) FROM job AS j WHERE j.session_id = s.session_id AND j.ended_at_us IS NULL
+      AND j.state = 'running') AS runs,
+    (SELECT count(*) FROM job AS j WHERE j.session_id = s.session_id AND j.ended_at_us IS NULL
+      AND j.state IN ('stalled', 'awaiting_user', 'awaiting_validation')) AS waits
+  FROM session AS s
+  WHERE s.ending = 'open' AND (:all = 1 OR s.running > 0 OR s.waiting > 0)
+) WHERE running <> runs OR waiting <> waits ORDER BY session_id LIMIT :limit;
+
+-- name: session_recount
+UPDATE session SET running = :running, waiting = :waiting, state = :state, updated_at_us = :now_us
+WHERE session_id = :session_id AND ending = 'open';
+
 -- name: session_outcome_facts
 SELECT ending, running, waiting, blockers, paused, dispatched, next_seq FROM session WHERE session_id = :session_id;
 

@@ -264,7 +264,7 @@ _PARTS: tuple[tuple[str, Callable[[Reader, invariants.Contents], None]], ...] = 
 
 def _checked(reader: Reader, key: VerifierKey) -> invariants.Contents:
     """Do what `invariants.check_workspace` does, part by part, each under the name of its promise."""
-    found = invariants.Contents([], [], [], [])
+    found = invariants.Contents([], [], [], [], [])
     try:
         found = invariants.read_workspace(reader, key)
     except AssertionError as failed:

@@ -1,0 +1,101 @@
+"""Desk: the commands about what waits for a person: lost runs, so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from handshake.cli import place, shapes
+from handshake.cli.command import Invocation, noun, verb
+from handshake.cli.paging import after_option, limit_option
+from handshake.cli.rendering import print_object, print_objects, print_record, print_table
+
+if TYPE_CHECKING:
+    from handshake.kernel.desk import DeskItem
+    from handshake.workspace import DeskQuestion, Workspace
+
+desk = noun("desk", "Look at what waits for a person, and answer it.", example="handshake desk list")
+
+WAITING = "waiting"
+ALL = "all"
+
+
+@verb(desk, "list", example="handshake desk list\nhandshake desk list --state all --json")
+@click.option(
+    "--state", default=WAITING, show_default=True, help="waiting, approved, denied, expired, withdrawn or all."
+)
+@limit_option
+@after_option("item_seq")
+def list_(invocation: Invocation, state: str, limit: int, after: int) -> None:
+    """List what waits for a person, in the order in which it came."""
+    from handshake.kernel.desk import DeskState
+    from handshake.operations import desk as operations
+    from handshake.operations import naming
+
+    wanted = None if state == ALL else naming.choice(DeskState, "state", state)
+    found = place.read(invocation, lambda reader: operations.items(reader, state=wanted, after=after, limit=limit))
+    if invocation.as_json:
+        print_objects(map(shapes.desk_item, found))
+        return
+    print_table(
+        ("NUMBER", "ITEM", "KIND", "STATE", "REASON", "JOB", "MODEL", "EXPIRES"),
+        (
+            (
+                one.item_seq,
+                one.item_id,
+                one.kind,
+                one.state,
+                one.reason,
+                one.job_id,
+                f"{one.provider_id}/{one.model_id}",
+                shapes.moment(one.expires_at_us),
+            )
+            for one in found
+        ),
+    )
+
+
+@verb(desk, "show", example="handshake desk show ITEM_ID")
+@click.argument("item_id", metavar="ID")
+def show(invocation: Invocation, item_id: str) -> None:
+    """Show one item, and the hash that an approval of it must name."""
+    from handshake.operations import desk as operations
+
+    found = shapes.desk_item(place.read(invocation, lambda reader: operations.item(reader, item_id)))
+    if invocation.as_json:
+        print_object(found)
+    else:
+        print_record(found)
+
+
+@verb(desk, "approve", example="handshake desk approve ITEM_ID --shown SHA256")
+@click.argument("item_id", metavar="ID")
+@click.option("--shown", metavar="HASH", required=True, help="The sha256 that `desk show` told: what you agree to.")
+def approve(invocation: Invocation, item_id: str, shown: str) -> None:
+    """Approve an item: a lost run is queued again. Refused if something else was shown."""
+
+    async def operation(workspace: Workspace) -> DeskItem:
+        question: DeskQuestion = await workspace.desk.show(item_id)
+        return await question.approve(shown=shown)
+
+    _tell(invocation, place.change(invocation, operation))
+
+
+@verb(desk, "deny", example="handshake desk deny ITEM_ID")
+@click.argument("item_id", metavar="ID")
+def deny(invocation: Invocation, item_id: str) -> None:
+    """Deny an item: a lost run fails, and its session goes on."""
+
+    async def operation(workspace: Workspace) -> DeskItem:
+        question: DeskQuestion = await workspace.desk.show(item_id)
+        return await question.deny()
+
+    _tell(invocation, place.change(invocation, operation))
+
+
+def _tell(invocation: Invocation, answered: DeskItem) -> None:
+    if invocation.as_json:
+        print_object(shapes.desk_item(answered))
+    else:
+        click.echo(f"{answered.item_id} {answered.state}")

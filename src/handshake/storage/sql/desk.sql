@@ -1,0 +1,36 @@
+-- The desk. Column lists stand in the order of the record's fields.
+
+-- name: desk_insert
+INSERT INTO desk_item (item_id, kind, state, reason, session_id, job_id, attempts, created_at_us, expires_at_us)
+VALUES (:item_id, :kind, :state, :reason, :session_id, :job_id, :attempts, :created_at_us, :expires_at_us);
+
+-- name: desk_get
+SELECT d.item_seq, d.item_id, d.kind, d.state, d.reason, d.session_id, d.job_id, d.attempts, j.provider_id, j.model_id,
+  j.backend, j.request_sha256, d.created_at_us, d.expires_at_us, d.decided_at_us, d.decided_by
+FROM desk_item AS d JOIN job AS j ON j.job_id = d.job_id WHERE d.item_id = :item_id;
+
+-- name: desk_page
+SELECT d.item_seq, d.item_id, d.kind, d.state, d.reason, d.session_id, d.job_id, d.attempts, j.provider_id, j.model_id,
+  j.backend, j.request_sha256, d.created_at_us, d.expires_at_us, d.decided_at_us, d.decided_by
+FROM desk_item AS d JOIN job AS j ON j.job_id = d.job_id
+WHERE d.item_seq > :after AND (:state IS NULL OR d.state = :state) ORDER BY d.item_seq LIMIT :limit;
+
+-- name: desk_expired
+SELECT d.item_seq, d.item_id, d.kind, d.state, d.reason, d.session_id, d.job_id, d.attempts, j.provider_id, j.model_id,
+  j.backend, j.request_sha256, d.created_at_us, d.expires_at_us, d.decided_at_us, d.decided_by
+FROM desk_item AS d JOIN job AS j ON j.job_id = d.job_id
+WHERE d.state = 'waiting' AND d.expires_at_us <= :now_us ORDER BY d.expires_at_us, d.item_seq LIMIT :limit;
+
+-- name: desk_next_expiry
+SELECT expires_at_us FROM desk_item WHERE state = 'waiting' ORDER BY expires_at_us LIMIT 1;
+
+-- name: desk_waiting_count
+SELECT count(*) FROM desk_item WHERE state = 'waiting';
+
+-- name: desk_answer
+UPDATE desk_item SET state = :state, decided_at_us = :now_us, decided_by = :by
+WHERE item_id = :item_id AND state = 'waiting';
+
+-- name: desk_withdraw
+UPDATE desk_item SET state = 'withdrawn', decided_at_us = :now_us, decided_by = :by
+WHERE job_id = :job_id AND state = 'waiting';
