@@ -175,12 +175,13 @@ class Load:
 
     async def _turn(self, session_id: SessionId, lane: Lane | None, priority: int) -> runs.Turn:
         runtime = self.runtime
+        ids = runtime.new_id.several()
         return runs.Turn(
             session_id=session_id,
-            turn_id=TurnId(runtime.new_id()),
-            message_id=MessageId(runtime.new_id()),
-            job_id=JobId(runtime.new_id()),
-            trace_id=runtime.new_id(),
+            turn_id=TurnId(next(ids)),
+            message_id=MessageId(next(ids)),
+            job_id=JobId(next(ids)),
+            trace_id=next(ids),
             content=await runtime.store.prepare(b"hello", _TEXT),
             actor=Actor.HUMAN,
             source_kind=SourceKind.OPERATOR,

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from bench.figure import Machine, rounded
-from handshake.bootstrap import engine_version
+from handshake.bootstrap import engine_version, new_event_loop
+
+T = TypeVar("T")
 
 RESULTS = Path(__file__).resolve().parent / "results"
 """Where results and measured workspaces lie: on the project's disk, as a folder for temporary files may be memory."""
 _FLUSHES = 50
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Carry work out on the event loop that the product runs on."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 from bench import floor
 from bench.figure import Figure, figure
 from bench.load import HELD, MODEL, Load, opened
-from bench.machine import scratch
+from bench.machine import run, scratch
 from bench.plan import Plan
 from handshake.bootstrap import verify_log
 from handshake.kernel.catalogue import LlmInference, SchedulerDispatch, SchedulerEnqueue, TokenFigures
@@ -34,9 +34,9 @@ _HASH = hashlib.sha256(b"bench").hexdigest()
 def measure(plan: Plan) -> dict[str, Figure]:
     """Measure every figure of the recorder, each round in turn with its floor."""
     with scratch() as folder:
-        ingested, ingest_floors = asyncio.run(_ingest(folder, plan))
+        ingested, ingest_floors = run(_ingest(folder, plan))
         root = folder / "log"
-        size = asyncio.run(_write_log(root, plan))
+        size = run(_write_log(root, plan))
         verified, deep, read_floors = [], [], []
         for _ in range(plan.rounds):
             read_floors.append(size / _read_and_hash(root))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
 from bench import floor, growth, lifecycle
 from bench.figure import Figure, figure, median
-from bench.machine import scratch
+from bench.machine import run, scratch
 from bench.peers.environment import PeerRuns
 from bench.plan import Plan
 
@@ -35,7 +34,7 @@ def measure(plan: Plan, peers: Mapping[str, PeerRuns]) -> dict[str, Figure]:
     """Measure every figure of the scheduler, each round in turn with its floor."""
     rounds = _Rounds(plan.sizes)
     with scratch() as folder:
-        asyncio.run(_all_rounds(folder, plan, rounds))
+        run(_all_rounds(folder, plan, rounds))
     indexes = {size: growth.Index(size) for size in plan.sizes}
     for _ in range(plan.rounds):
         for size, index in indexes.items():

@@ -35,7 +35,7 @@ from handshake.ports.clock import Clock
 from handshake.ports.model import Model
 from handshake.ports.store import Reader, Store, Unit
 from handshake.providers.http_model import HttpModel
-from handshake.runners.machine import MachineChance, MachineClock
+from handshake.runners.machine import MachineChance, MachineClock, new_event_loop
 from handshake.scheduler import recovery
 from handshake.scheduler.dispatcher import Dispatcher
 from handshake.storage import signing, workspace_folder
@@ -67,6 +67,7 @@ __all__ = [
     "init_workspace",
     "known_models",
     "limits_of",
+    "new_event_loop",
     "now_us",
     "open_runtime",
     "read_only",

@@ -161,12 +161,13 @@ class SessionHandle:
             raise InvalidRequest(field="timeout_ms", reason="out_of_range", low=1, high=bounds.MAX_CALL_MS)
         _require_key(idempotency_key)
         content = await runtime.store.prepare(data, "text/plain; charset=utf-8")
+        ids = runtime.new_id.several()
         turn = Turn(
             session_id=self.session_id,
-            turn_id=TurnId(runtime.new_id()),
-            message_id=MessageId(runtime.new_id()),
-            job_id=JobId(runtime.new_id()),
-            trace_id=runtime.new_id(),
+            turn_id=TurnId(next(ids)),
+            message_id=MessageId(next(ids)),
+            job_id=JobId(next(ids)),
+            trace_id=next(ids),
             content=content,
             actor=Actor.HUMAN,
             source_kind=SourceKind.OPERATOR,

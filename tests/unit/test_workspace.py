@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ from handshake.kernel.ids import ProviderId
 from handshake.kernel.job import JobState
 from handshake.kernel.lane import Lane
 from handshake.kernel.session import ExecutionMode, MemoryPolicy, Session, SessionState
-from handshake.kernel.settings import MAX_MESSAGE_BYTES
+from handshake.kernel.settings import MAX_MESSAGE_BYTES, MAX_PAGE_ITEMS
 from handshake.kernel.waiting import WaitReason
+from handshake.operations import audit
 from handshake.operations.feed import Over, Started, Text
 from handshake.testing.invariants import check_workspace
 from handshake.testing.scripted_model import ScriptedModel, Step
@@ -469,3 +471,30 @@ async def test_a_workspace_is_found_from_below_and_missed_elsewhere(folder: Path
     with pytest.raises(NotFound):
         async with script.open(folder.parent):
             raise AssertionError("opened")
+
+
+async def test_the_events_of_a_session_are_its_own_and_those_of_its_runs(folder: Path) -> None:
+    """They are found in the order of the log, from both ends and after any of them."""
+    async with Script().open(folder) as hs:
+        both = [await hs.sessions.create(**PLAIN) for _ in range(2)]
+        for text in ("one", "two", "three"):
+            for turn in [await session.send(text) for session in both]:
+                await turn.result()
+            await both[0].pause()
+            await both[0].resume()
+        store = hs.runtime.store
+        whole = store.read_now(lambda reader: audit.events(reader, limit=MAX_PAGE_ITEMS))
+        for session in both:
+            asked = partial(audit.events, session_id=session.session_id)
+            own = [one.seq for one in whole if one.session_id == session.session_id]
+            assert len(own) > 15
+            assert [one.seq for one in store.read_now(asked)] == own
+            assert [one.seq for one in store.read_now(partial(asked, newest_first=True))] == own[::-1]
+            for at in range(len(own)):
+                assert [one.seq for one in store.read_now(partial(asked, after=own[at], limit=3))] == own[
+                    at + 1 : at + 4
+                ]
+                older = store.read_now(partial(asked, after=own[at], limit=3, newest_first=True))
+                assert [one.seq for one in older] == own[max(0, at - 3) : at][::-1]
+            messages = store.read_now(partial(asked, type="session.message"))
+            assert [one.event["payload"]["role"] for one in messages] == ["USER", "ASSISTANT"] * 3

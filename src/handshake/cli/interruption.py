@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from handshake.bootstrap import new_event_loop
 from handshake.cli.border import EXIT_INTERRUPTED, Interrupted, ending_signals
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ class Interruption:
 
 def run_async(main: Callable[[Interruption], Coroutine[Any, Any, T]]) -> T:
     """Run `main` on a new event loop whose signals go to the interruption that it is given."""
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_with_signals(main))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -21,8 +21,8 @@ from msgspec.structs import astuple
 
 from handshake.kernel.canonical import require_provable
 from handshake.kernel.errors import InvalidEvent
-from handshake.kernel.fields import UUID_PATTERN, Count, Id, Name, Sha256, Timestamp, Token
-from handshake.kernel.shape import matches, patterned, without_patterns
+from handshake.kernel.fields import SHA256_PATTERN, UUID_PATTERN, Count, Id, Name, Sha256, Timestamp, Token
+from handshake.kernel.shape import are_hex, are_uuids, matches, patterned, without_patterns
 
 FIRST_PREV_HASH = "0" * 64
 """`prev_hash` of the first event of a log."""
@@ -113,11 +113,13 @@ class EventType(msgspec.Struct, frozen=True):
     heads: msgspec.json.Decoder[Any]
     """Decodes the whole head of an event, patterns included; for events that were written earlier."""
     plain_heads: msgspec.json.Decoder[Any]
-    """Decodes a head without its patterns, for events that are being written; `matches` does the rest."""
-    texts: Callable[[Payload], tuple[Any, ...]]
-    """Gives the values of the payload's patterned fields."""
+    """Decodes a head without its patterns, for events that are being written; `kernel.shape` does the rest."""
+    ids: Callable[[Payload], tuple[Any, ...]]
+    hashes: Callable[[Payload], tuple[Any, ...]]
+    words: Callable[[Payload], tuple[Any, ...]]
+    """Give the values of the payload's patterned fields: ids, hashes, and others."""
     patterns: tuple[str, ...]
-    """What the values of `texts` must match, in its order."""
+    """What the values of `words` must match, in their order."""
 
 
 class Sealed(msgspec.Struct, frozen=True, gc=False):
@@ -147,10 +149,13 @@ _encode = msgspec.json.Encoder().encode
 _whole_tails = msgspec.json.Decoder(Tail).decode
 _tails = msgspec.json.Decoder(without_patterns(Tail, bases=())).decode
 _PlainHead = without_patterns(_Head, bases=())
-_context_texts = attrgetter("job_id", "model_session_id", "trace_id", "activity_span_id", "policy_decision_id")
+_context_ids = attrgetter(
+    "job_id", "model_session_id", "trace_id", "activity_span_id", "policy_decision_id", "session_span_id"
+)
 _TIMESTAMP = dict(patterned(Tail))["timestamp"]
 _P = TypeVar("_P", bound=Payload)
 _BREAKS_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_FIXED = frozenset({UUID_PATTERN, SHA256_PATTERN})
 FORBIDDEN_KEYS = frozenset({"body", "body_text", "raw_body", "prompt", "content", "text"})
 
 
@@ -192,8 +197,10 @@ def event(
             summary=(payload.__doc__ or "").split("\n")[0],
             heads=msgspec.json.Decoder(head),
             plain_heads=msgspec.json.Decoder(plain),
-            texts=_texts_of(tuple(one.name for one in shapes)),
-            patterns=tuple(one.pattern for one in shapes),
+            ids=_values_of(one.name for one in shapes if one.pattern == UUID_PATTERN),
+            hashes=_values_of(one.name for one in shapes if one.pattern == SHA256_PATTERN),
+            words=_values_of(one.name for one in shapes if one.pattern not in _FIXED),
+            patterns=tuple(one.pattern for one in shapes if one.pattern not in _FIXED),
         )
         _registry[name] = kind
         _by_payload[payload] = kind
@@ -251,7 +258,8 @@ def seal(payload: Payload, context: Context, *, event_id: str, timestamp: str) -
         if astuple(kind.plain_heads.decode(head).payload) != astuple(payload):
             raise InvalidEvent(reason="schema", event_type=kind.name)
         _tails(tail)
-        _check_patterns(kind, payload, context, event_id, timestamp)
+        if not _is_patterned(kind, payload, context, event_id, timestamp):
+            raise InvalidEvent(reason="schema", event_type=kind.name)
         if not (head.isascii() and tail.isascii()):
             head, tail = _nfc(head), _nfc(tail)
             kind.heads.decode(head)
@@ -262,24 +270,23 @@ def seal(payload: Payload, context: Context, *, event_id: str, timestamp: str) -
     return Sealed(kind.name, context.model_session_id, context.job_id, head[:-1], kind.version, tail[1:])
 
 
-def _check_patterns(kind: EventType, payload: Payload, context: Context, event_id: str, timestamp: str) -> None:
-    for text, pattern in zip(kind.texts(payload), kind.patterns, strict=True):
+def _is_patterned(kind: EventType, payload: Payload, context: Context, event_id: str, timestamp: str) -> bool:
+    """Return whether every patterned text matches; the decoders have seen to kinds and lengths."""
+    for text, pattern in zip(kind.words(payload), kind.patterns, strict=True):
         if text is not None and not matches(text, pattern):
-            raise InvalidEvent(reason="schema", event_type=kind.name)
-    for text in _context_texts(context):
-        if text is not None and not matches(text, UUID_PATTERN):
-            raise InvalidEvent(reason="schema", event_type=kind.name)
-    span = context.session_span_id
-    if not (matches(event_id, UUID_PATTERN) and (span is None or matches(span, UUID_PATTERN))):
-        raise InvalidEvent(reason="schema", event_type=kind.name)
-    if not matches(timestamp, _TIMESTAMP):
-        raise InvalidEvent(reason="schema", event_type=kind.name)
+            return False
+    return (
+        are_uuids((*kind.ids(payload), *_context_ids(context), event_id))
+        and are_hex(kind.hashes(payload))
+        and matches(timestamp, _TIMESTAMP)
+    )
 
 
-def _texts_of(names: tuple[str, ...]) -> Callable[[Payload], tuple[Any, ...]]:
+def _values_of(fields: Iterable[str]) -> Callable[[Payload], tuple[Any, ...]]:
+    names = tuple(fields)
     if len(names) > 1:
         return attrgetter(*names)
-    return lambda payload: tuple(getattr(payload, name) for name in names)
+    return lambda payload: tuple([getattr(payload, name) for name in names])
 
 
 def _head_of(base: type[msgspec.Struct], payload: type[msgspec.Struct]) -> type[msgspec.Struct]:

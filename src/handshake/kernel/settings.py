@@ -43,8 +43,8 @@ BUSY_TIMEOUT_MS = 5_000
 """Longest wait for another process's read lock on the database."""
 PAGE_BYTES = 8_192
 """A database page; measured, 4 096 and less cost more per commit of a full batch."""
-PAGE_CACHE_KIB = 65_536
-"""Pages the writer keeps: the rows of every live session and job of a large workspace."""
+PAGE_CACHE_KIB = 8_192
+"""Pages the writer keeps: SQLite looks over all of them at each commit, and the operating system keeps the rest."""
 WAL_AUTOCHECKPOINT_PAGES = 2_000
 """Log length at which it is copied into the database: 16 MB, so that a crash replays little."""
 OUTCOME_RETRIES = 20

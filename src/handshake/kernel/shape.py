@@ -1,13 +1,14 @@
-"""Shapes: patterned text, checked once per value instead of once per record.
+"""Shapes: patterned text, checked for a whole record at once.
 
-The same ids stand in many events. Matching a pattern costs more than all the rest of decoding a record, so a
-record type is split in two: the same type without patterns, for the decoder, and the list of its patterned
-fields, whose values are matched through a memo.
+Matching a pattern costs more than all the rest of decoding a record, so a record type is split in two: the same
+type without patterns, for the decoder, and the list of its patterned fields. Ids and hashes, which are most of these
+and always new, are compared with their form all together; words, of which there are few, are matched through a memo.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -15,7 +16,10 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_
 import msgspec
 
 MEMO_VALUES = 16_384
-"""Values remembered: the ids of some hundred sessions with work in progress."""
+"""Words remembered: more than all vocabularies hold."""
+
+_UUID_FORM = b"00000000-0000-0000-0000-000000000000"
+_DIGITS_TO_ZERO = bytes.maketrans(b"123456789abcdef", b"000000000000000")
 
 
 class Patterned(NamedTuple):
@@ -31,13 +35,31 @@ def matches(text: str, pattern: str) -> bool:
     return re.fullmatch(pattern, text) is not None
 
 
+def are_uuids(texts: Iterable[str | None]) -> bool:
+    """Return whether all `texts` but None, each of which must have 36 characters, are UUIDs in lower-case form.
+
+    Raises:
+        TypeError, UnicodeEncodeError: one is no text, or not ASCII.
+    """
+    joined = "".join(filter(None, texts)).encode("ascii")
+    return joined.translate(_DIGITS_TO_ZERO) == _UUID_FORM * (len(joined) // len(_UUID_FORM))
+
+
+def are_hex(texts: Iterable[str | None]) -> bool:
+    """Return whether all `texts` but None are lower-case hex; anything but ASCII text raises as in `are_uuids`."""
+    joined = "".join(filter(None, texts)).encode("ascii")
+    return joined.translate(_DIGITS_TO_ZERO).count(b"0") == len(joined)
+
+
 def patterned(record: type[msgspec.Struct]) -> tuple[Patterned, ...]:
     """Return the fields of `record` that are text with a pattern, or such text or None."""
     found = []
     for name, kind in get_type_hints(record, include_extras=True).items():
-        pattern = _pattern_of(_without_none(kind))
-        if pattern is not None:
-            found.append(Patterned(name, pattern))
+        meta = _meta_of(_without_none(kind))
+        if meta is not None and meta.pattern is not None:
+            if not meta.min_length:
+                raise TypeError(f"{record.__name__}.{name}: a patterned text has a least length")
+            found.append(Patterned(name, meta.pattern))
     return tuple(found)
 
 
@@ -70,11 +92,6 @@ def _without_none(kind: Any) -> Any:
         parts = [part for part in get_args(kind) if part is not NoneType]
         return parts[0] if len(parts) == 1 else None
     return kind
-
-
-def _pattern_of(kind: Any) -> str | None:
-    meta = _meta_of(kind)
-    return None if meta is None else meta.pattern
 
 
 def _meta_of(kind: Any) -> msgspec.Meta | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
 
 from handshake.kernel.errors import NotFound
-from handshake.kernel.ids import CHANCE_BITS, JobId, SessionId, is_uuid, uuid7
+from handshake.kernel.ids import CHANCE_BITS, JobId, SessionId, is_uuid, successors, uuid7
 from handshake.kernel.job import Job
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import SlotKey
@@ -31,6 +32,10 @@ class NewIds:
     def __call__(self) -> str:
         """Return a new UUIDv7."""
         return uuid7(self._clock.now_us(), self._chance.bits(CHANCE_BITS))
+
+    def several(self) -> Iterator[str]:
+        """Yield new UUIDv7 of one moment, in order: for the records of one unit of work, cheaper than one by one."""
+        return successors(self())
 
 
 def record(kind: type[_R], row: Row) -> _R:

@@ -6,7 +6,7 @@ Units touch the queue last, so that one that fails leaves it as it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -192,7 +192,7 @@ def _require_acceptable(queue: RunQueue, turn: Turn, owner: _Owner) -> None:
 
 def _insert_job(tx: Tx, turn: Turn, owner: _Owner, lane: Lane, group: str | None, max_output_tokens: int | None) -> int:
     """Insert the job's row and count its message and turn in the session; return its place in the order."""
-    inserted = tx.row(
+    enqueue_seq = tx.insert(
         "job_insert",
         {
             "job_id": turn.job_id,
@@ -231,9 +231,6 @@ def _insert_job(tx: Tx, turn: Turn, owner: _Owner, lane: Lane, group: str | None
         },
     )
     require_one(counted, turn.session_id)
-    assert inserted is not None, "an insert that returns, returns"
-    enqueue_seq = inserted[0]
-    assert isinstance(enqueue_seq, int), "the column is a STRICT INTEGER"
     return enqueue_seq
 
 
@@ -292,8 +289,8 @@ def append_message(
     )
 
 
-def start(tx: Tx, run: QueuedRun, *, epoch: int) -> int:
-    """Reserve what the order chose: the run is running and its session ACTIVE; return the attempt's number.
+def start(tx: Tx, chosen: Sequence[QueuedRun], *, epoch: int) -> None:
+    """Reserve what the order chose: each run is running in its next attempt, and its session ACTIVE.
 
     Raises:
         IntegrityBroken: the rows say otherwise than the index; the batch fails and the index is read again.
@@ -301,16 +298,26 @@ def start(tx: Tx, run: QueuedRun, *, epoch: int) -> int:
     Source:
         session.state.active_iff_one_running, scheduler.events.on_every_step (01 §4–5).
     """
-    attempt = run.attempt + 1
     now_us = tx.now_us
-    started = tx.run("job_started", {"job_id": run.job_id, "attempt": attempt, "now_us": now_us, "epoch": epoch})
-    active = tx.run("session_started", {"session_id": run.session_id, "state": SessionState.ACTIVE, "now_us": now_us})
-    if started != 1 or active != 1:
-        raise IntegrityBroken(subject="queue", job_id=run.job_id, reason="index_differs")
-    waited_us = max(0, now_us - max(run.created_at_us, run.not_before_us))
+    started = tx.run_all(
+        "job_started",
+        [{"job_id": run.job_id, "attempt": run.attempt + 1, "now_us": now_us, "epoch": epoch} for run in chosen],
+    )
+    active = tx.run_all(
+        "session_started",
+        [{"session_id": run.session_id, "state": SessionState.ACTIVE, "now_us": now_us} for run in chosen],
+    )
+    if started != len(chosen) or active != len(chosen):
+        raise IntegrityBroken(subject="queue", reason="index_differs")
+    for run in chosen:
+        _tell_start(tx, run)
+
+
+def _tell_start(tx: Tx, run: QueuedRun) -> None:
+    waited_us = max(0, tx.now_us - max(run.created_at_us, run.not_before_us))
     tx.append(
         SchedulerDispatch(
-            attempt=attempt,
+            attempt=run.attempt + 1,
             job_id=run.job_id,
             lane=run.lane,
             queue_wait_ms=waited_us // US_PER_MS,
@@ -326,7 +333,6 @@ def start(tx: Tx, run: QueuedRun, *, epoch: int) -> int:
             wp_id=run.wp_id,
         ),
     )
-    return attempt
 
 
 def require_one(changed: int, session_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -61,6 +61,14 @@ class Tx(Reader, Protocol):
         """Change rows; return how many."""
         ...
 
+    def insert(self, query: str, parameters: Parameters) -> int:
+        """Add a row whose key the store numbers; return its number."""
+        ...
+
+    def run_all(self, query: str, parameters: Sequence[Parameters]) -> int:
+        """Change rows once for each of `parameters`; return how many rows in all."""
+        ...
+
     def put(self, content: Content) -> None:
         """Add an artifact in this transaction; one that is there already is the same."""
         ...
@@ -100,8 +108,12 @@ class Follower(Protocol):
         """Run as the last unit of each batch, before COMMIT."""
         ...
 
-    def committed(self) -> None:
-        """Take note that everything up to here is durable."""
+    def committed(self) -> Callable[[], None] | None:
+        """Take note that everything up to here is durable.
+
+        Returns:
+            What is to be done about it on the event loop, before the batch's callers hear of it; it must not raise.
+        """
         ...
 
 

@@ -1,1 +1,1 @@
-"""Runners: what work runs on: this machine's clock and chance."""
+"""Runners: what work runs on: this machine's clock, chance and event loop."""

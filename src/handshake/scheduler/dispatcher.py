@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -94,28 +95,29 @@ class Dispatcher:
             self._queue.wake(now_us, tx.now_us)
             self._store_passes(tx)
             return
-        while (run := self._queue.take(now_us, tx.now_us)) is not None:
-            attempt = runs.start(tx, run, epoch=self.epoch)
-            self._fresh.append(
+        chosen = list(iter(partial(self._queue.take, now_us, tx.now_us), None))
+        if chosen:
+            runs.start(tx, chosen, epoch=self.epoch)
+            self._fresh = [
                 RunTicket(
                     run.job_id,
                     run.session_id,
-                    attempt,
+                    run.attempt + 1,
                     ProviderId(run.key.provider_id),
                     ModelId(run.key.model_id),
                 )
-            )
-        if self._fresh:
+                for run in chosen
+            ]
             self._check_total(tx)
         self._store_passes(tx)
 
-    def committed(self) -> None:
+    def committed(self) -> Callable[[], None] | None:
         """Hand the started attempts to the event loop."""
         fresh, self._fresh = self._fresh, []
         timer_us = self._queue.next_timer_us()
-        loop = self._loop
-        if loop is not None and (fresh or timer_us is not None):
-            loop.call_soon_threadsafe(self._begin, fresh, timer_us)
+        if self._loop is None or not (fresh or timer_us is not None):
+            return None
+        return partial(self._begin, fresh, timer_us)
 
     def _check_total(self, tx: Tx) -> None:
         """Compare the index with the rows before anything starts by it."""

@@ -48,7 +48,7 @@ class _NoFollower:
         """Nothing to add."""
 
     def committed(self) -> None:
-        """Nothing to note."""
+        """Nothing to note, nothing to do."""
 
 
 def _as_answer(failure: BaseException) -> BaseException:
@@ -63,12 +63,14 @@ class Committer:
 
     def __init__(self, db: apsw.Connection, tx: SqliteTx, log: EventLog, clock: Clock) -> None:
         self._db = db
+        self._cursor = db.cursor()
         self._tx = tx
         self._log = log
         self._clock = clock
         self._follower: Follower = _NoFollower()
         self._reloaded: Follower = self._follower
         self._in_doubt = False
+        self._told: list[Callable[[], None]] = []
         self.batches = 0
 
     def follow(self, follower: Follower) -> None:
@@ -83,6 +85,11 @@ class Committer:
             if len(units) == 1:
                 return [Outcome(failure=coded(gone.__cause__ or gone))]
         return [self._alone(unit) for unit in units]
+
+    def drain_told(self) -> list[Callable[[], None]]:
+        """Return what the follower wants done on the event loop about the commits since the last call."""
+        told, self._told = self._told, []
+        return told
 
     def sign_checkpoint(self) -> None:
         """Sign what is not signed yet, in a transaction of its own."""
@@ -120,25 +127,27 @@ class Committer:
         self._reloaded = follower
         self.batches += 1
         self._log.settle(state, signed)
-        follower.committed()
+        told = follower.committed()
+        if told is not None:
+            self._told.append(told)
         return outcomes
 
     def _one(self, unit: Callable[[Tx], Any], follower: Follower) -> Outcome:
-        db, tx = self._db, self._tx
+        execute, tx = self._cursor.execute, self._tx
         events, changes = len(tx.sealed), follower.changes
-        db.execute("SAVEPOINT unit").close()
+        execute("SAVEPOINT unit")
         try:
             value = unit(tx)
         except BaseException as failure:
-            if is_storage(failure) or not db.in_transaction:
+            if is_storage(failure) or not self._db.in_transaction:
                 raise _BatchGone from failure
             del tx.sealed[events:]
-            db.execute("ROLLBACK TO unit").close()
-            db.execute("RELEASE unit").close()
+            execute("ROLLBACK TO unit")
+            execute("RELEASE unit")
             if follower.changes != changes:
                 follower.reload(tx)
             return Outcome(failure=_as_answer(failure))
-        db.execute("RELEASE unit").close()
+        execute("RELEASE unit")
         return Outcome(value=value)
 
     def _finish_log(self, now_us: Microseconds, *, sign_now: bool) -> tuple[LogState, tuple[int, int] | None]:

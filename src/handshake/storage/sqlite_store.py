@@ -234,8 +234,10 @@ class SqliteStore:
         async with self._room:
             await self._room.wait_for(lambda: self._in_flight < MAX_WAITING_UNITS or self._closed)
 
-    def _answer(self, works: list[_Work], outcomes: list[Outcome]) -> None:
+    def _answer(self, works: list[_Work], outcomes: list[Outcome], told: list[Callable[[], None]]) -> None:
         self._in_flight -= len(works)
+        for tell in told:
+            tell()
         for work, outcome in zip(works, outcomes, strict=True):
             if work.then is not None and outcome.failure is None:
                 work.then(outcome.value)
@@ -282,7 +284,7 @@ class SqliteStore:
         results = [outcomes.get(id(work)) or _no_room() for work in works]
         loop = works[0].answer.get_loop()
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(self._answer, works, results)
+            loop.call_soon_threadsafe(self._answer, works, results, self._committer.drain_told())
 
     def _space_is_low(self) -> bool:
         now_us = self._clock.monotonic_us()

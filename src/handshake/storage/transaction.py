@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import apsw
@@ -23,18 +23,23 @@ class SqliteReader:
 
     def __init__(self, db: apsw.Connection, artifacts: ArtifactFiles) -> None:
         self._db = db
+        self._cursor = db.cursor()
+        """One for all queries: each is read to its end before the next, and a new one would cost as much as a query."""
         self._artifacts = artifacts
         self._queries = compiled()
 
     def row(self, query: str, parameters: Parameters = {}) -> Row | None:  # noqa: B006  (never changed)
         """Return the first row of a query, or None."""
         text, bind = self._queries[query]
-        return cast("Row | None", self._db.execute(text, bind(parameters)).fetchone())
+        found = cast(
+            "list[Row]", self._cursor.execute(text, bind(parameters)).fetchall()
+        )  # a statement is not left open
+        return found[0] if found else None
 
     def rows(self, query: str, parameters: Parameters = {}) -> list[Row]:  # noqa: B006  (never changed)
         """Return all rows of a query."""
         text, bind = self._queries[query]
-        return cast("list[Row]", self._db.execute(text, bind(parameters)).fetchall())
+        return cast("list[Row]", self._cursor.execute(text, bind(parameters)).fetchall())
 
     def artifact(self, artifact_id: ArtifactId) -> bytes | None:
         """Return an artifact's bytes, checked against its hash; None if there is none.
@@ -84,8 +89,21 @@ class SqliteTx(SqliteReader):
     def run(self, query: str, parameters: Parameters) -> int:
         """Change rows; return how many."""
         text, bind = self._queries[query]
-        self._db.execute(text, bind(parameters))
+        self._cursor.execute(text, bind(parameters))
         return self._db.changes()
+
+    def insert(self, query: str, parameters: Parameters) -> int:
+        """Add a row whose key the store numbers; return its number."""
+        text, bind = self._queries[query]
+        self._cursor.execute(text, bind(parameters))
+        return self._db.last_insert_rowid()
+
+    def run_all(self, query: str, parameters: Sequence[Parameters]) -> int:
+        """Change rows once for each of `parameters`; return how many rows in all."""
+        text, bind = self._queries[query]
+        before = self._db.total_changes()
+        self._cursor.executemany(text, map(bind, parameters))
+        return self._db.total_changes() - before
 
     def put(self, content: Content) -> None:
         """Add an artifact's row; a large one's bytes are a durable file already."""

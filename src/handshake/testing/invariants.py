@@ -192,6 +192,11 @@ def check_evidence(found: Contents) -> None:
     assert cancelled == {job.job_id for job in found.jobs if job.state is JobState.CANCELLED}, "cancelled"
     ended = {one.payload["session_id"] for one in found.of("session.completed")}
     assert ended == {one.session_id for one in found.sessions if one.ending is not Ending.OPEN}, "session.completed"
+    sessions_of = {str(job.job_id): str(job.session_id) for job in found.jobs}
+    for one in found.events:
+        assert one.job_id is None or one.job_id in sessions_of, f"event {one.seq} names a job that is not there"
+        owner = sessions_of.get(one.job_id or "", one.session_id)
+        assert one.session_id in (None, owner), f"event {one.seq} names a session that is not its job's"
     _check_answers(found)
     states = {str(one.session_id): one.state for one in found.sessions}
     assert told_states(found.events) == states, "the log tells other states of sessions"

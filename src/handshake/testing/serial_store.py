@@ -172,6 +172,8 @@ class SerialStore:
         refused = self._space_is_low()
         taken = [work for work in works if work.outcome or not refused]
         outcomes = self.opened.committer.commit([work.unit for work in taken]) if taken else []
+        for tell in self.opened.committer.drain_told():
+            works[0].answer.get_loop().call_soon(tell)
         for work, outcome in zip(taken, outcomes, strict=True):
             _answer(work, outcome)
         for work in works:

@@ -9,7 +9,7 @@ INSERT INTO job (
   :job_id, :job_kind, :session_id, :turn_id, :turn_seq, :trace_id, :wp_id, :mt_id, :state, :provider_id,
   :model_id, :backend, :lane, :priority, :concurrency_group, :fairness_key, :max_retries, :retry_backoff,
   :timeout_ms, :max_output_tokens, :idempotency_key, :request_sha256, :created_at_us
-) RETURNING enqueue_seq;
+);
 
 -- name: job_get
 SELECT
