@@ -260,10 +260,12 @@ def seal(payload: Payload, context: Context, *, event_id: str, timestamp: str) -
         _tails(tail)
         if not _is_patterned(kind, payload, context, event_id, timestamp):
             raise InvalidEvent(reason="schema", event_type=kind.name)
-        if not (head.isascii() and tail.isascii()):
+        both = head + tail
+        if not both.isascii():
             head, tail = _nfc(head), _nfc(tail)
             kind.heads.decode(head)
-        if not _is_plain(head) or not _is_plain(tail):
+            _refuse_control_characters(head, tail, kind.name)
+        elif b"\\" in both or b"\x7f" in both:
             _refuse_control_characters(head, tail, kind.name)
     except (msgspec.MsgspecError, RecursionError, TypeError, OverflowError, ValueError) as broken:
         raise InvalidEvent(reason="schema", event_type=kind.name) from broken
@@ -272,21 +274,20 @@ def seal(payload: Payload, context: Context, *, event_id: str, timestamp: str) -
 
 def _is_patterned(kind: EventType, payload: Payload, context: Context, event_id: str, timestamp: str) -> bool:
     """Return whether every patterned text matches; the decoders have seen to kinds and lengths."""
-    for text, pattern in zip(kind.words(payload), kind.patterns, strict=True):
-        if text is not None and not matches(text, pattern):
-            return False
     return (
-        are_uuids((*kind.ids(payload), *_context_ids(context), event_id))
-        and are_hex(kind.hashes(payload))
+        all(map(matches, kind.words(payload), kind.patterns))
         and matches(timestamp, _TIMESTAMP)
+        and are_uuids((event_id, *_context_ids(context), *kind.ids(payload)))
+        and are_hex(kind.hashes(payload))
     )
 
 
 def _values_of(fields: Iterable[str]) -> Callable[[Payload], tuple[Any, ...]]:
     names = tuple(fields)
-    if len(names) > 1:
-        return attrgetter(*names)
-    return lambda payload: tuple([getattr(payload, name) for name in names])
+    if not names:
+        return lambda payload: ()
+    get: Callable[[Payload], Any] = attrgetter(*names)
+    return get if len(names) > 1 else lambda payload: (get(payload),)
 
 
 def _head_of(base: type[msgspec.Struct], payload: type[msgspec.Struct]) -> type[msgspec.Struct]:
@@ -340,10 +341,6 @@ def is_one_line(text: str) -> bool:
 
 def _nfc(encoded: bytes) -> bytes:
     return unicodedata.normalize("NFC", encoded.decode()).encode()
-
-
-def _is_plain(encoded: bytes) -> bool:
-    return encoded.isascii() and b"\\" not in encoded and b"\x7f" not in encoded
 
 
 def _refuse_control_characters(head: bytes, tail: bytes, name: str) -> None:

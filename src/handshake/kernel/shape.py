@@ -19,6 +19,7 @@ MEMO_VALUES = 16_384
 """Words remembered: more than all vocabularies hold."""
 
 _UUID_FORM = b"00000000-0000-0000-0000-000000000000"
+_HEX = b"0123456789abcdef"
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789abcdef", b"000000000000000")
 
 
@@ -30,9 +31,9 @@ class Patterned(NamedTuple):
 
 
 @lru_cache(maxsize=MEMO_VALUES)
-def matches(text: str, pattern: str) -> bool:
-    """Return whether the whole of `text` matches `pattern`; anything but text raises TypeError."""
-    return re.fullmatch(pattern, text) is not None
+def matches(text: str | None, pattern: str) -> bool:
+    """Return whether `text` is None or the whole of it matches `pattern`; anything but text raises TypeError."""
+    return text is None or re.fullmatch(pattern, text) is not None
 
 
 def are_uuids(texts: Iterable[str | None]) -> bool:
@@ -48,7 +49,7 @@ def are_uuids(texts: Iterable[str | None]) -> bool:
 def are_hex(texts: Iterable[str | None]) -> bool:
     """Return whether all `texts` but None are lower-case hex; anything but ASCII text raises as in `are_uuids`."""
     joined = "".join(filter(None, texts)).encode("ascii")
-    return joined.translate(_DIGITS_TO_ZERO).count(b"0") == len(joined)
+    return not joined.translate(None, _HEX)
 
 
 def patterned(record: type[msgspec.Struct]) -> tuple[Patterned, ...]:
