@@ -5,7 +5,7 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 WORKERS ?= 2
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
-BENCH_ARGS ?=
+BENCH_ARGS ?= all
 SEEDS ?= 50
 
 # The first interpreter that is new enough and can make environments; `make PYTHON=/path/to/python` overrides.
@@ -45,7 +45,7 @@ format: $(VENV)/.for-developing ## put imports and layout in order
 	@$(PYTHON_IN_VENV) -m ruff check -q --fix --select I . && $(PYTHON_IN_VENV) -m ruff format .
 
 bench: $(VENV)/.for-developing ## measure, here and now; BENCH_ARGS chooses
-	@$(PYTHON_IN_VENV) -m bench $(BENCH_ARGS)
+	@$(VENV)/bin/handshake bench $(BENCH_ARGS)
 
 docs: $(VENV)/.for-developing ## write the generated documents anew
 	@$(PYTHON_IN_VENV) -m scripts.generate_docs

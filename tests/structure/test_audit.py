@@ -69,7 +69,7 @@ def test_connections_open_in_named_modules_only(listening: int, ours: list[str])
 
 
 def test_processes_open_in_named_modules_only(ours: list[str]) -> None:
-    """No module of the product starts a process yet; what `testing` starts is a server for tests."""
+    """No module of the runtime starts a process yet; `testing` starts servers for tests, `bench` what it measures."""
     statement = f"subprocess.run([{sys.executable!r}, '-c', ''])"
     as_module("testing/llama_server.py", statement)
     assert ours == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import importlib
 import math
 import re
 from collections.abc import Iterator
@@ -12,19 +11,21 @@ from pathlib import Path
 
 import apsw
 import pytest
-from click.testing import CliRunner
 
-from bench import __main__ as command
-from bench import floor, machine, recorder, report, scheduler, start
-from bench.figure import FLOORS, TABLE, Figure, Machine, Result, figure, kinds, missed
-from bench.peers.environment import PEERS, PeerRuns
-from bench.plan import FULL, QUICK, SMALLEST
+from handshake.bench import floor, recorder, report, scheduler, start
+from handshake.bench.benches import BENCHES
+from handshake.bench.figure import FLOORS, TABLE, Figure, Machine, Result, figure, kinds, missed
+from handshake.bench.peers import environment
+from handshake.bench.peers.environment import PEERS, PeerRuns
+from handshake.bench.plan import FULL, QUICK, SMALLEST
+from handshake.bench.workbench import Workbench
+from handshake.cli.bench import NAMES
 from handshake.storage.schema import open_reader
 from handshake.storage.workspace_folder import WorkspaceFolder
-from tests.structure.tree import ROOT, dotted, imported, name_of, python_files, syntax, text
+from scripts import performance_page
+from tests.structure.tree import SOURCE, dotted, imported, name_of, syntax, text
 
-PROGRAMS = tuple(ROOT / "bench" / "peers" / program for program in PEERS.values())
-MODULES = tuple(path for path in python_files("bench") if path not in PROGRAMS)
+PROGRAMS = tuple(SOURCE / "bench" / "peers" / program for program in PEERS.values())
 PEER = PeerRuns(peer="other", version="1", sqlite="3", runs_per_s=10.0, start_ms=20.0, durable_ms=30.0)
 GOALS = {
     "runs": "at_least=6000 floor_ratio_at_least=0.25",
@@ -44,31 +45,23 @@ GOALS = {
 """What was set as a goal, so that none is softened unseen."""
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Measure in a folder of the test's own."""
-    monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
-    yield
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Workbench]:
+    """Measure as little as shows that it is measured, and leave nothing behind."""
+    yield Workbench(SMALLEST, tmp_path / "results", lambda line: None)
     assert list((tmp_path / "results").glob("work-*")) == []
 
 
-def complete(bench: str, found: dict[str, Figure]) -> bool:
+def complete(name: str, found: dict[str, Figure]) -> bool:
     """Return whether a bench gave all of its figures, each a number in the unit of the table."""
-    return found.keys() == kinds(bench).keys() and all(
-        one.unit == TABLE[name].unit and math.isfinite(one.value) and one.value > 0 for name, one in found.items()
+    return found.keys() == kinds(name).keys() and all(
+        one.unit == TABLE[key].unit and math.isfinite(one.value) and one.value > 0 for key, one in found.items()
     )
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_every_module_imports(path: Path) -> None:
-    """Nothing of the bench has fallen behind the code that it measures."""
-    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    assert importlib.import_module(name).__doc__
-
-
-def test_scheduler_figures_are_complete() -> None:
+def test_scheduler_figures_are_complete(bench: Workbench) -> None:
     """Every figure of runs is measured; floors and peers stand beside it, and each run left all its evidence."""
-    found = scheduler.measure(SMALLEST, {"other": PEER})
+    found = scheduler.measure(bench, {"other": PEER})
     assert complete("scheduler", found)
     assert found["runs"].ratio_to_floor is not None
     assert [found[name].peers for name in ("runs", "alone_start", "alone_durable")] == [
@@ -81,16 +74,16 @@ def test_scheduler_figures_are_complete() -> None:
         assert list(found[name].by_size or {}) == [str(size) for size in SMALLEST.sizes]
 
 
-def test_recorder_figures_are_complete() -> None:
+def test_recorder_figures_are_complete(bench: Workbench) -> None:
     """Every figure of the log is measured, beside its floor."""
-    found = recorder.measure(SMALLEST)
+    found = recorder.measure(bench)
     assert complete("recorder", found)
     assert all(one.floor for one in found.values())
 
 
-def test_start_figures_are_complete() -> None:
+def test_start_figures_are_complete(bench: Workbench) -> None:
     """Every figure of whole processes is measured."""
-    assert complete("start", start.measure(SMALLEST))
+    assert complete("start", start.measure(bench))
 
 
 def test_floor_writes_the_rows_that_the_runtime_wrote(tmp_path: Path) -> None:
@@ -124,7 +117,8 @@ def test_goals_stand() -> None:
         for name, kind in TABLE.items()
     }
     assert {name: goals for name, goals in held.items() if goals} == GOALS
-    assert {kind.bench for kind in TABLE.values()} == set(command.BENCHES)
+    assert {kind.bench for kind in TABLE.values()} == set(BENCHES)
+    assert (*BENCHES, "all") == NAMES
     assert set(FLOORS) <= set(TABLE)
     assert {QUICK.in_flight, FULL.in_flight} == {64}
     assert (min(FULL.sizes), max(FULL.sizes), FULL.verified_events) == (100, 100_000, 200_000)
@@ -146,13 +140,13 @@ def test_result_is_read_back_and_shown_whole(tmp_path: Path) -> None:
     path.write_bytes(report.as_json(result))
     assert report.read(path) == result
     assert report.text(result).count("12.5") == len(TABLE)
-    page = report.page(result, f"before\n{report.BEGINS}stale\n{report.ENDS}after\n")
+    page = performance_page.page(result, f"before\n{performance_page.BEGINS}stale\n{performance_page.ENDS}after\n")
     assert page.startswith("before\n")
     assert page.endswith("after\n")
     assert "stale" not in page
     assert all(f"`{name}`" in page for name in TABLE)
     with pytest.raises(ValueError, match="no marks"):
-        report.page(result, "a page without marks")
+        performance_page.page(result, "a page without marks")
 
 
 def result_of(figures: dict[str, Figure]) -> Result:
@@ -163,23 +157,23 @@ def result_of(figures: dict[str, Figure]) -> Result:
 
 def test_page_shows_every_figure_of_the_table() -> None:
     """docs/performance.md was written by the table as it is now."""
-    page = text(report.PAGE)
-    block = page.split(report.BEGINS)[1].split(report.ENDS)[0]
+    page = text(performance_page.PAGE)
+    block = page.split(performance_page.BEGINS)[1].split(performance_page.ENDS)[0]
     assert re.findall(r"^\| `(\w+)` \| [\d ,.]+ \S", block, re.MULTILINE) == list(TABLE)
 
 
-def test_commands_are_told() -> None:
-    """Without a command everything is measured; each command says what it does."""
-    listed = CliRunner().invoke(command.main, ["--help"])
-    assert listed.exit_code == 0
-    assert set(command.main.commands) == {*command.BENCHES, "all", "peers-install", "report"}
-    assert "Measure everything." in CliRunner().invoke(command.main, ["--quick", "--help"]).output
+def test_peers_that_are_not_installed_are_left_out_and_told_of(bench: Workbench) -> None:
+    """A bench with peers runs everywhere; the note says what would bring them in."""
+    notes: list[str] = []
+    assert environment.measure(bench, notes.append) == {}
+    assert [note.split()[0] for note in notes] == list(PEERS)
+    assert all("pip install" in note for note in notes)
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=name_of)
 def test_peer_programs_tell_what_is_read_of_them(path: Path) -> None:
     """A peer's program knows nothing of ours, and prints the fields that are read."""
-    assert not {name for name in imported(syntax(path)) if name.startswith(("handshake", "bench"))}
+    assert not {name for name in imported(syntax(path)) if name.startswith("handshake")}
     told = [
         {key.value for key in node.keys if isinstance(key, ast.Constant)}
         for node in ast.walk(syntax(path))

@@ -8,15 +8,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "handshake"
-INSTALLED = ROOT / "bench" / "results"
-"""What benches leave behind, peers of other projects among it; none of it is ours."""
 
 
 @cache
 def python_files(*folders: str) -> tuple[Path, ...]:
     """Return the Python files below `folders` of the project, sorted; a folder that does not exist holds none."""
-    found = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
-    return tuple(sorted(path for path in found if not path.is_relative_to(INSTALLED)))
+    return tuple(sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")))
 
 
 def source_files() -> tuple[Path, ...]:
@@ -26,7 +23,7 @@ def source_files() -> tuple[Path, ...]:
 
 def all_files() -> tuple[Path, ...]:
     """Return every Python file of the project."""
-    return python_files("src", "tests", "scripts", "bench", "examples")
+    return python_files("src", "tests", "scripts", "examples")
 
 
 @cache

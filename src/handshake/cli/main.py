@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from handshake.cli import audit, demo, desk, doctor, events, jobs, queue, sessions, simulate, workspaces
+from handshake.cli import audit, bench, demo, desk, doctor, events, jobs, queue, sessions, simulate, workspaces
 from handshake.cli.border import run
 from handshake.cli.command import SETTINGS, Noun, workspace_option
 
@@ -59,6 +59,7 @@ for _command in (
     events.events,
     audit.audit,
     simulate.simulate,
+    bench.bench,
 ):
     root.add_command(_command)
 

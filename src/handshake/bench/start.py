@@ -7,9 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from bench.figure import Figure, figure
-from bench.machine import scratch
-from bench.plan import Plan
+from handshake.bench.figure import Figure, figure
+from handshake.bench.workbench import Workbench
 from handshake.bootstrap import init_workspace
 
 _NOTHING = ("-c", "pass")
@@ -30,11 +29,13 @@ _OPEN_AND_TELL = ("-c", _OPEN + _PEAK)
 _KIB_PER_MIB = 1_024
 
 
-def measure(plan: Plan) -> dict[str, Figure]:
+def measure(bench: Workbench) -> dict[str, Figure]:
     """Measure every figure of starting, the processes in turn."""
+    plan = bench.plan
+    bench.say("start: whole processes")
     timed: dict[tuple[str, ...], list[float]] = {_NOTHING: [], _IMPORT: [], _USE: [], _HELP: []}
     peaks: dict[tuple[str, ...], list[float]] = {_IMPORT_AND_TELL: [], _OPEN_AND_TELL: []}
-    with scratch() as folder:
+    with bench.scratch() as folder:
         init_workspace(folder)
         for arguments in timed:  # the first of each reads files that the others find in memory
             _run(arguments, folder)

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import floor
-from bench.figure import Figure, figure
-from bench.load import HELD, MODEL, Load, opened
-from bench.machine import run, scratch
-from bench.plan import Plan
+from handshake.bench import floor
+from handshake.bench.figure import Figure, figure
+from handshake.bench.load import HELD, MODEL, Load, opened
+from handshake.bench.plan import Plan
+from handshake.bench.workbench import Workbench, run
 from handshake.bootstrap import verify_log
 from handshake.kernel.catalogue import LlmInference, SchedulerDispatch, SchedulerEnqueue, TokenFigures
 from handshake.kernel.event import Context
@@ -31,10 +31,13 @@ EVENTS_PER_UNIT = 8
 _HASH = hashlib.sha256(b"bench").hexdigest()
 
 
-def measure(plan: Plan) -> dict[str, Figure]:
+def measure(bench: Workbench) -> dict[str, Figure]:
     """Measure every figure of the recorder, each round in turn with its floor."""
-    with scratch() as folder:
+    plan = bench.plan
+    with bench.scratch() as folder:
+        bench.say("recorder: events made durable")
         ingested, ingest_floors = run(_ingest(folder, plan))
+        bench.say(f"recorder: a log of {plan.verified_events} events verified")
         root = folder / "log"
         size = run(_write_log(root, plan))
         verified, deep, read_floors = [], [], []

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench import floor, growth, lifecycle
-from bench.figure import Figure, figure, median
-from bench.machine import run, scratch
-from bench.peers.environment import PeerRuns
-from bench.plan import Plan
+from handshake.bench import floor, growth, lifecycle
+from handshake.bench.figure import Figure, figure, median
+from handshake.bench.peers.environment import PeerRuns
+from handshake.bench.workbench import Workbench, run
 
 _MS = 1_000.0
 
@@ -30,11 +29,13 @@ class _Rounds:
         self.index: dict[int, list[float]] = {size: [] for size in sizes}
 
 
-def measure(plan: Plan, peers: Mapping[str, PeerRuns]) -> dict[str, Figure]:
+def measure(bench: Workbench, peers: Mapping[str, PeerRuns]) -> dict[str, Figure]:
     """Measure every figure of the scheduler, each round in turn with its floor."""
+    plan = bench.plan
     rounds = _Rounds(plan.sizes)
-    with scratch() as folder:
-        run(_all_rounds(folder, plan, rounds))
+    with bench.scratch() as folder:
+        run(_all_rounds(folder, bench, rounds))
+    bench.say("scheduler: the index alone")
     indexes = {size: growth.Index(size) for size in plan.sizes}
     for _ in range(plan.rounds):
         for size, index in indexes.items():
@@ -42,7 +43,9 @@ def measure(plan: Plan, peers: Mapping[str, PeerRuns]) -> dict[str, Figure]:
     return _figures(rounds, peers)
 
 
-async def _all_rounds(folder: Path, plan: Plan, rounds: _Rounds) -> None:
+async def _all_rounds(folder: Path, bench: Workbench, rounds: _Rounds) -> None:
+    plan = bench.plan
+    bench.say(f"scheduler: filling queues of up to {max(plan.sizes)} runs")
     together = await floor.record_runs(folder / "together", plan, in_flight=plan.in_flight, count=plan.runs)
     single = await floor.record_runs(folder / "single", plan, in_flight=1, count=plan.alone)
     longest = growth.Filled(folder / "longest", plan)
@@ -52,6 +55,7 @@ async def _all_rounds(folder: Path, plan: Plan, rounds: _Rounds) -> None:
     filled = {size: longest.shortened(folder / f"shortened-{size}", size) for size in plan.sizes[:-1]}
     filled[max(plan.sizes)] = longest
     for number in range(plan.rounds):
+        bench.say(f"scheduler: round {number + 1} of {plan.rounds}")
         here = folder / f"round-{number}"
         rounds.free.append(await lifecycle.throughput(here / "free", plan))
         rounds.floors.append(floor.play(together, here / "floor.db"))

@@ -18,8 +18,8 @@ from typing import Any
 import apsw
 import msgspec
 
-from bench.load import Load, settings
-from bench.plan import Plan
+from handshake.bench.load import Load, settings
+from handshake.bench.plan import Plan
 from handshake.bootstrap import assemble, close_runtime
 from handshake.kernel.configuration import Configuration
 from handshake.kernel.units import Microseconds

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from bench.load import Load, opened
-from bench.plan import Plan
+from handshake.bench.load import Load, opened
+from handshake.bench.plan import Plan
 from handshake.storage.schema import open_reader
 from handshake.storage.sqlite_store import SqliteStore
 from handshake.storage.workspace_folder import WorkspaceFolder

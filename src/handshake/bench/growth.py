@@ -13,8 +13,8 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from bench.load import GATHER, HELD, Load, opened
-from bench.plan import Plan
+from handshake.bench.load import GATHER, HELD, Load, opened
+from handshake.bench.plan import Plan
 from handshake.kernel.ids import JobId, SessionId
 from handshake.kernel.lane import LANES, Lane
 from handshake.kernel.limit import Limits, SlotKey
