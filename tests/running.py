@@ -35,9 +35,10 @@ from handshake.kernel.settings import (
     Settings,
 )
 from handshake.kernel.usage import TokenUsage
-from handshake.operations import cancelling, desk, outcomes, records, runs, sessions
+from handshake.operations import budgets, cancelling, desk, outcomes, records, runs, sessions
+from handshake.operations.attempts import Ended
 from handshake.operations.cancelling import CancelResult
-from handshake.operations.outcomes import Answer, Ended, Failure, Timing
+from handshake.operations.outcomes import Answer, Failure, Timing
 from handshake.operations.records import NewIds
 from handshake.operations.runs import Accepted, Turn
 from handshake.operations.sessions import NewSession
@@ -104,6 +105,7 @@ class Stage:
     async def begin(self, *, dispatch: bool = True) -> None:
         """Start a runtime on what is stored; one that ran before is dead."""
         weights = {lane: self.settings.scheduler.lane_weights.of(lane) for lane in LANES}
+        await self.store.write(lambda tx: budgets.configure(tx, self.settings.budgets))
         self.queue = RunQueue(limits_of(self.settings), weights)
         self.epoch = await recover(self.store, self.queue, self.settings, self.new_id)
         self.dispatcher = Dispatcher(self.queue, self.clock, self.epoch)

@@ -14,20 +14,22 @@ from handshake.kernel.checkpoint import VerifierKey
 from handshake.kernel.configuration import Configuration, resolve
 from handshake.kernel.errors import IntegrityBroken
 from handshake.kernel.ids import CHANCE_BITS, ProviderId, SessionId, uuid7
+from handshake.kernel.job import JobState
 from handshake.kernel.lane import LANES
 from handshake.kernel.layer import Layer, LayerName, from_environment, from_flags
 from handshake.kernel.limit import Limits
 from handshake.kernel.locality import Declared, parse_endpoint
 from handshake.kernel.moment import rfc3339
 from handshake.kernel.queue import RunQueue
+from handshake.kernel.rate import Rate
 from handshake.kernel.redaction import KnownValues
 from handshake.kernel.settings import ProviderSettings, Settings
 from handshake.kernel.units import Microseconds
-from handshake.operations import desk
+from handshake.operations import budgets, desk
 from handshake.operations.declarations import Declaration, declare
-from handshake.operations.feed import Feeds
+from handshake.operations.feed import Feeds, Over
 from handshake.operations.records import NewIds
-from handshake.operations.runs import KnownModels
+from handshake.operations.runs import KnownModels, price_of
 from handshake.operations.turns import Turns
 from handshake.operations.verdict import Progress, Verdict
 from handshake.operations.verification import verify
@@ -292,7 +294,7 @@ def _hold(place: WorkspaceFolder, settings: Settings) -> _Held:
     lock = InstanceLock(place.lock, holder)
     try:
         found = Place(place.database, place.artifacts)
-        workspace_id, high_us = _identity(ReadOnlyStore(found, files=files))
+        workspace_id, high_us = _identity(ReadOnlyStore(found, files=files, any_age=True))
         clock.raise_to(high_us)
         key = SigningKey.load(place.keys, LOG_NAME + workspace_id, files=files)
         known = KnownValues()
@@ -325,8 +327,9 @@ async def assemble(
     declared = declarations_of(settings)
     if declared:
         await store.write(lambda tx: declare(tx, declared), outcome=True)
-    dispatcher = Dispatcher(queue, clock, epoch)
+    await store.write(lambda tx: budgets.configure(tx, settings.budgets), outcome=True)
     feeds = Feeds()
+    dispatcher = Dispatcher(queue, clock, epoch, over=lambda job_id: feeds.push(job_id, Over(JobState.FAILED)))
     egress = Egress(models, dispatcher.is_running)
     turns = Turns(store, queue, egress, feeds, clock, new_id, settings.calls, epoch)
     store.follow(dispatcher)
@@ -425,6 +428,17 @@ def limits_of(settings: Settings) -> Limits:
             if known.max_concurrent
         },
         groups=dict(scheduler.concurrency_groups),
+        rates={
+            name: Rate(entry.requests_per_minute, entry.tokens_per_minute)
+            for name, entry in settings.providers.items()
+            if entry.requests_per_minute or entry.tokens_per_minute
+        },
+        prices={
+            (name, model): price
+            for name, entry in settings.providers.items()
+            for model, known in entry.models.items()
+            if (price := price_of(known)) is not None
+        },
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -146,7 +147,8 @@ class SessionHandle:
         Raises:
             InvalidRequest, TooLarge: the text or an option is not usable; nothing is stored.
             NotFound, InvalidTransition: no such session, or it has ended.
-            ConsentRequired: the session's model is a cloud model.
+            BudgetExceeded: the session's model is a cloud model whose price nobody knows.
+            ConsentRequired: it is a cloud model.
             StateConflict: the idempotency key is known with another request.
         """
         runtime = self._runtime
@@ -251,6 +253,9 @@ class Sessions:
         execution_mode: str = ExecutionMode.MULTI_MODEL_PARALLEL.value,
         title: str | None = None,
         session_id: str | None = None,
+        budget_tokens: int | None = None,
+        budget_usd: Decimal | str | None = None,
+        budget_calls: int | None = None,
     ) -> SessionHandle:
         """Create a session.
 
@@ -264,9 +269,12 @@ class Sessions:
             execution_mode: how models share the work.
             title: what people call it.
             session_id: a UUID to use; one that exists is an error.
+            budget_tokens: tokens that its calls may take, sent and answered; None for no limit of its own.
+            budget_usd: what they may cost in USD, a decimal with at most six places.
+            budget_calls: how many they may be.
 
         Raises:
-            InvalidRequest: a value is unknown or malformed; with a suggestion.
+            InvalidRequest: a value is unknown, malformed or out of range; with a suggestion.
             StateConflict: the id exists.
             EndpointBlocked, ProviderFailed: where the model would run cannot be decided.
         """
@@ -284,6 +292,7 @@ class Sessions:
             execution_mode=naming.choice(ExecutionMode, "execution_mode", execution_mode),
             parameter_class=ParameterClass.UNKNOWN,
             title=naming.require_name("title", title),
+            budget=naming.budget(budget_tokens, budget_usd, budget_calls),
             backend=await self._backend(provider_id, model_id),
         )
         max_open = runtime.settings.scheduler.max_open_sessions

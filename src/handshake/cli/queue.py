@@ -50,7 +50,7 @@ def show(invocation: Invocation, limit: int, after: int) -> None:
     click.echo(f"{view.running} running, {view.queued} waiting{asked}")
     if view.items:
         print_table(
-            ("NUMBER", "JOB", "SESSION", "LANE", "PRIORITY", "WAITED", "REASON", "WHY"),
+            ("NUMBER", "JOB", "SESSION", "LANE", "PRIORITY", "WAITED", "REASON", "UNTIL", "WHY"),
             (
                 (
                     item.enqueue_seq,
@@ -60,6 +60,7 @@ def show(invocation: Invocation, limit: int, after: int) -> None:
                     item.priority,
                     f"{item.waited_us // 1_000} ms",
                     item.wait_reason,
+                    shapes.moment(item.until_us),
                     item.sentence,
                 )
                 for item in view.items

@@ -15,6 +15,7 @@ from handshake.cli.sending import send
 if TYPE_CHECKING:
     from handshake.kernel.session import Session
     from handshake.operations.sessions import Cancelled
+    from handshake.ports.store import Reader
     from handshake.workspace import Workspace
 
 session = noun("session", "Make sessions, talk to them, and look after them.", example="handshake session list")
@@ -42,6 +43,9 @@ session.add_command(send)
 )
 @click.option("--title", help="What people call it.")
 @click.option("--session-id", metavar="UUID", help="The id to use; one that exists is an error.")
+@click.option("--budget-tokens", type=int, metavar="N", help="Tokens that its calls may take, sent and answered.")
+@click.option("--budget-usd", metavar="USD", help="What its calls may cost, as 0.50.")
+@click.option("--budget-calls", type=int, metavar="N", help="How many calls it may make.")
 def create(
     invocation: Invocation,
     role: str,
@@ -53,6 +57,9 @@ def create(
     execution_mode: str,
     title: str | None,
     session_id: str | None,
+    budget_tokens: int | None,
+    budget_usd: str | None,
+    budget_calls: int | None,
 ) -> None:
     """Create a session and print its id."""
 
@@ -67,6 +74,9 @@ def create(
             execution_mode=execution_mode,
             title=title,
             session_id=session_id,
+            budget_tokens=budget_tokens,
+            budget_usd=budget_usd,
+            budget_calls=budget_calls,
         )
         return await made.show()
 
@@ -122,15 +132,19 @@ def list_(invocation: Invocation, state: str | None, role: str | None, wp: str |
 @verb(session, "show", example="handshake session show SESSION_ID")
 @click.argument("session_id", metavar="ID")
 def show(invocation: Invocation, session_id: str) -> None:
-    """Show one session."""
+    """Show one session, and the budgets that bind it."""
     from handshake.kernel.ids import SessionId
-    from handshake.operations import records
+    from handshake.operations import records, views
 
-    found = shapes.session(place.read(invocation, lambda reader: records.session(reader, SessionId(session_id))))
+    def look(reader: Reader) -> shapes.Shape:
+        one = records.session(reader, SessionId(session_id))
+        return {**shapes.session(one), "budgets": shapes.budgets(views.budgets_of(reader, one))}
+
+    found = place.read(invocation, look)
     if invocation.as_json:
         print_object(found)
     else:
-        print_record(found)
+        print_record(shapes.with_budget_lines(found))
 
 
 @verb(session, "messages", example="handshake session messages SESSION_ID --json")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from handshake.kernel.moment import rfc3339
+from handshake.kernel.units import dollars
 
 if TYPE_CHECKING:
+    from handshake.kernel.budget import Account, BudgetKey, BudgetType
     from handshake.kernel.desk import DeskItem
     from handshake.kernel.job import Job
     from handshake.kernel.session import Session
@@ -43,6 +46,8 @@ def session(one: Session) -> Shape:
         "turns": one.next_turn_seq - 1,
         "thread_bytes": one.thread_bytes,
         "total_tokens": one.total_tokens,
+        "settled_tokens": one.settled_tokens,
+        "cost_usd": dollars(one.settled_cost_usd_micro),
         "last_error": one.last_error,
         "created_at": rfc3339(one.created_at_us),
         "updated_at": rfc3339(one.updated_at_us),
@@ -103,6 +108,12 @@ def job(one: Job) -> Shape:
         "prompt_hash": one.prompt_hash,
         "answer_message_id": one.answer_message_id,
         "usage": usage(one.prompt_tokens, one.completion_tokens, one.total_tokens),
+        "estimated_tokens": one.estimated_tokens,
+        "estimated_cost_usd": dollars(one.estimated_cost_usd_micro),
+        "reserved_cost_usd": dollars(one.reserved_cost_usd_micro),
+        "settled_tokens": one.settled_tokens,
+        "settled_cost_usd": dollars(one.settled_cost_usd_micro),
+        "settled_is_estimate": one.settled_is_estimate,
         "created_at": rfc3339(one.created_at_us),
         "not_before": moment(one.not_before_us or None),
         "started_at": moment(one.started_at_us),
@@ -150,6 +161,7 @@ def queue_item(one: QueueItem) -> Shape:
         "waited_ms": one.waited_us // _US_PER_MS,
         "wait_reason": one.wait_reason,
         "sentence": one.sentence,
+        "until": moment(one.until_us),
     }
 
 
@@ -203,7 +215,39 @@ def workspace(one: WorkspaceView) -> Shape:
         "jobs": one.jobs,
         "events": one.events,
         "desk": one.desk,
+        "budgets": budgets(one.budgets),
     }
+
+
+def budgets(accounts: Mapping[BudgetKey, Account]) -> list[Shape]:
+    """Return budgets with what is spent and reserved under them; USD are decimal text."""
+    return [
+        {
+            "scope": key.scope,
+            "name": key.name or None,
+            "type": key.kind.removesuffix("_micro"),
+            "limit": _amount(key.kind, account.limit),
+            "spent": _amount(key.kind, account.spent),
+            "reserved": _amount(key.kind, account.reserved),
+        }
+        for key, account in accounts.items()
+    ]
+
+
+def with_budget_lines(shape: Shape) -> Shape:
+    """Return a record for people, with a line for each of its budgets."""
+    found: Any = shape["budgets"]
+    lines = {
+        f"budget of {one['name'] or one['scope']}, {one['type']}": (
+            f"{one['spent']} spent and {one['reserved']} reserved of {one['limit']}"
+        )
+        for one in found
+    }
+    return {**{name: value for name, value in shape.items() if name != "budgets"}, **lines}
+
+
+def _amount(kind: BudgetType, amount: int) -> object:
+    return dollars(amount) if kind == "usd_micro" else amount
 
 
 def moment(moment_us: int | None) -> str | None:

@@ -40,6 +40,7 @@ def status(invocation: Invocation, line: bool, session_id: str | None) -> None:
     """Tell how the workspace stands: sessions, jobs, events, and who holds it."""
     from handshake.bootstrap import configure, holder_of
     from handshake.cli import marker, place
+    from handshake.cli.shapes import with_budget_lines, workspace
     from handshake.operations import views
 
     if line or session_id is not None:
@@ -57,15 +58,13 @@ def status(invocation: Invocation, line: bool, session_id: str | None) -> None:
         held = {"pid": holder.pid, "started_at": holder.started_at, "program": holder.program}
 
     def look(reader: Reader) -> Shape:
-        from handshake.cli.shapes import workspace
-
         return {"workspace": str(found.root), **workspace(views.workspace(reader)), "held_by": held}
 
     shape = place.read(invocation, look)
     if invocation.as_json:
         print_object(shape)
     else:
-        print_record({**shape, "held_by": held or "nobody"})
+        print_record({**with_budget_lines(shape), "held_by": held or "nobody"})
 
 
 @verb(None, "version", example="handshake version", in_workspace=False)

@@ -44,6 +44,11 @@ class Admission:
         """Return whether there is anything that could say no."""
         return bool(self.ledger) or bool(self.rates)
 
+    def look(self, bill: Bill, *, now_us: int) -> Short | Wait | None:
+        """Return what does not admit a call now, without taking anything; None if nothing keeps it."""
+        short = self.ledger.shortage(bill.session_id, bill.wp_id, bill.expected)
+        return short or self.rates.look(bill.provider_id, bill.expected.tokens, now_us=now_us)
+
     def ask(self, bill: Bill, *, now_us: int) -> Short | Wait | None:
         """Reserve what a call is expected to take, or return what does not admit it now; None if it may start."""
         if self.ledger:

@@ -20,6 +20,7 @@ from handshake.kernel.settings import (
     MAX_CONCURRENCY_GROUPS,
     MAX_MODELS_PER_PROVIDER,
     MAX_PROVIDERS,
+    MAX_WORK_PACKET_BUDGETS,
     Approvals,
     AutomationLevel,
     LocalRuns,
@@ -60,7 +61,12 @@ _CAPPED: dict[str, tuple[Path, ...]] = {
 """Keys of `[limits]`, and what each holds down."""
 _UNLIMITED = frozenset({"requests_per_minute", "tokens_per_minute"})
 """Keys whose absence means no limit at all, so that a ceiling stands in for it."""
+_LOWERED = frozenset(
+    (*table, name) for table in (("budgets",), ("budgets", "work_packets", "*")) for name in ("tokens", "usd", "calls")
+)
+"""Keys whose number a later layer may only lower."""
 _MOST_ENTRIES: dict[Path, int] = {
+    ("budgets", "work_packets", "*"): MAX_WORK_PACKET_BUDGETS,
     _PROVIDER: MAX_PROVIDERS,
     (*_PROVIDER, "models", "*"): MAX_MODELS_PER_PROVIDER,
     ("aliases", "*"): MAX_ALIASES,
@@ -135,6 +141,8 @@ def _refuse_looser(merge: _Merge, layer: LayerName, found: list[Leaf]) -> None:
             refuse(layer, path, "only_in_user_layer")
         scale = _LOOSEST_FIRST.get(pattern)
         if scale and path in merge.values and scale.index(value) < scale.index(merge.values[path].value):
+            refuse(layer, path, "looser_than_layer", than=merge.origins[path].value)
+        if pattern in _LOWERED and path in merge.values and _whole(value) > _whole(merge.values[path].value):
             refuse(layer, path, "looser_than_layer", than=merge.origins[path].value)
         if pattern == (*_PROVIDER, "run_by_operator"):
             address = (*path[:-1], "base_url")

@@ -91,7 +91,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Times are microseconds since 1970. `enqueue_seq` is the global order of acceptance. `turn_seq` is the place
     of the job's turn in its session. `holds_slot` says that the attempt's connection may still be open. `failures`
-    counts attempts that failed, `recoveries` how often in a row the run was lost and queued again.
+    counts attempts that failed, `recoveries` how often in a row the run was lost and queued again. What is estimated
+    is what one attempt is expected to take; what is settled is what all of them took, and an estimate if any provider
+    did not report it.
     """
 
     job_id: JobId
@@ -135,6 +137,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     total_tokens: int | None
     failures: int
     recoveries: int
+    estimated_tokens: int
+    estimated_cost_usd_micro: int
+    settled_tokens: int
+    settled_cost_usd_micro: int
+    settled_is_estimate: bool
+
+    @property
+    def reserved_cost_usd_micro(self) -> int:
+        """What the attempt has reserved whose connection may be open; 0 if there is none."""
+        return self.estimated_cost_usd_micro if self.holds_slot else 0
 
 
 class RunTicket(msgspec.Struct, frozen=True, gc=False):

@@ -202,6 +202,8 @@ class RunQueue:
 
     def settle(self, bill: Bill, taken: Amounts, reach: Reach) -> None:
         """Correct rates and budgets by what an attempt took that was started here."""
+        if not self.admission:
+            return
         self.changes += 1
         self.admission.settle(bill, taken, reach)
         line = self._lines.get(SessionId(bill.session_id))

@@ -83,17 +83,25 @@ class Rates:
         """Take over what was stored of one provider."""
         self._gates[provider_id] = gate
 
+    def look(self, provider_id: str, tokens: int, *, now_us: int) -> Wait | None:
+        """Return how long one request of `tokens` would wait, without taking it; None if not at all."""
+        after = self._after(provider_id, tokens, now_us)
+        return after if isinstance(after, Wait) else None
+
     def take(self, provider_id: str, tokens: int, *, now_us: int) -> Wait | None:
         """Take one request and `tokens` of a provider; return how long to wait if they are not to be had."""
+        after = self._after(provider_id, tokens, now_us)
+        if isinstance(after, Wait):
+            return after
+        if after is not None and provider_id in self._rates:
+            self._gates[provider_id] = self._dirty[provider_id] = after
+        return None
+
+    def _after(self, provider_id: str, tokens: int, now_us: int) -> Gate | Wait | None:
         gate = self._gates.get(provider_id)
         if gate is None:
             return None
-        after = admit(gate, self._rates.get(provider_id, UNLIMITED), tokens=tokens, now_us=now_us)
-        if isinstance(after, Wait):
-            return after
-        if after != gate:
-            self._gates[provider_id] = self._dirty[provider_id] = after
-        return None
+        return admit(gate, self._rates.get(provider_id, UNLIMITED), tokens=tokens, now_us=now_us)
 
     def settle(self, provider_id: str, *, requests: int, tokens: int) -> None:
         """Note what a call used beyond what was taken for it; what is below 0 goes back."""

@@ -84,7 +84,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One durable, addressable model conversation with its own authority (01 §1).
 
     Times are microseconds since 1970. `state` is what `derive` gives for the facts beside it and is stored
-    only so that it can be searched. `next_seq` numbers messages, `next_turn_seq` turns.
+    only so that it can be searched. `next_seq` numbers messages, `next_turn_seq` turns. `total_tokens` are those that
+    providers reported; what is settled also holds estimates of what they did not. `budgeted` says that it has a budget.
     """
 
     session_id: SessionId
@@ -118,6 +119,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     created_at_us: int
     updated_at_us: int
     ended_at_us: int | None
+    settled_tokens: int
+    settled_cost_usd_micro: int
+    budgeted: bool
 
 
 def facts(session: Session) -> Facts:

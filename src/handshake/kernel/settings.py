@@ -96,6 +96,12 @@ MAX_CALL_MS = 24 * 3_600_000
 """Longest call: a day; a longer one is a leak."""
 MAX_PRICE_USD_MICRO = 1_000_000 * 1_000_000
 """Dearest million tokens: a million dollars; more is a slip of the unit."""
+MAX_BUDGET_USD_MICRO = 1_000_000_000 * 1_000_000
+"""Largest budget: a billion dollars; sums of it stay below 2**53."""
+MAX_BUDGET_COUNT = 10**15
+"""Most tokens or calls of a budget."""
+MAX_WORK_PACKET_BUDGETS = 1_000
+"""Work packets with a budget of their own: every choice of the scheduler may look at each."""
 PRICE_PLACES = 6
 """Decimal places of a price: micro-USD."""
 
@@ -111,6 +117,9 @@ ModelTokens = Annotated[int, Meta(ge=1, le=100_000_000)]
 Weight = Annotated[int, Meta(ge=1, le=MAX_WEIGHT)]
 Price = Annotated[int, Meta(ge=0, le=MAX_PRICE_USD_MICRO, extra={"decimal_places": PRICE_PLACES})]
 """US dollars as a decimal in a layer, exact micro-USD here."""
+BudgetCount = Annotated[int, Meta(ge=0, le=MAX_BUDGET_COUNT)]
+BudgetUsd = Annotated[int, Meta(ge=0, le=MAX_BUDGET_USD_MICRO, extra={"decimal_places": PRICE_PLACES})]
+"""As `Price`."""
 Text = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
 """One line of printable characters, as every text of a configuration (`kernel.configuration` sees to it)."""
 ProviderName = Annotated[
@@ -338,6 +347,24 @@ class RecoverySettings(Section, frozen=True, kw_only=True):
     ] = 3
 
 
+class BudgetSettings(Section, frozen=True, kw_only=True):
+    """What may be spent; a later layer may only lower it, and an edit acts at the next start."""
+
+    tokens: Annotated[BudgetCount | None, Meta(description="Tokens sent and answered; absent: unlimited.")] = None
+    usd_micro: Annotated[BudgetUsd | None, Meta(description="USD, by the models' prices; absent: unlimited.")] = field(
+        default=None, name="usd"
+    )
+    calls: Annotated[BudgetCount | None, Meta(description="Calls to models; absent: unlimited.")] = None
+
+
+class WorkspaceBudgets(BudgetSettings, frozen=True, kw_only=True):
+    """Budgets of the whole workspace and of its work packets."""
+
+    work_packets: Annotated[dict[Text, BudgetSettings], Meta(description="Budgets of work packets.")] = field(
+        default_factory=dict
+    )
+
+
 class LimitSettings(Section, frozen=True, kw_only=True):
     """The user layer's ceilings: no layer may be looser, and what is unset is held to them too."""
 
@@ -366,4 +393,5 @@ class Settings(Section, frozen=True, kw_only=True):
     recorder: RecorderSettings = field(default_factory=RecorderSettings)
     calls: CallSettings = field(default_factory=CallSettings)
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
+    budgets: WorkspaceBudgets = field(default_factory=WorkspaceBudgets)
     limits: LimitSettings = field(default_factory=LimitSettings)

@@ -19,3 +19,8 @@ MAX_SAFE_INTEGER = 2**53 - 1
 
 US_PER_MS = 1_000
 US_PER_S = 1_000_000
+
+
+def dollars(usd_micro: int) -> str:
+    """Return micro-USD as decimal text, as events and records of programs have it."""
+    return f"{usd_micro // 1_000_000}.{usd_micro % 1_000_000:06d}"

@@ -1,7 +1,7 @@
 """Waiting: why a queued run has not started, as one of a closed set of reasons.
 
 Reasons that come from shared limits are computed when someone asks, from the same counts and rules by which the
-dispatcher decides; only a run's own reason (a backoff) is stored.
+dispatcher decides; only a run's own reason (a backoff, or that it was told of its provider's rate) is stored.
 
 Source:
     scheduler.queue.shows_reason (01 §5).
@@ -13,7 +13,10 @@ from enum import StrEnum
 
 import msgspec
 
+from handshake.kernel.admission import Admission, Bill
+from handshake.kernel.budget import Fit
 from handshake.kernel.lane import Lane
+from handshake.kernel.ledger import Short
 from handshake.kernel.limit import Limits, SlotKey, Usage
 from handshake.kernel.session import Facts
 
@@ -32,6 +35,8 @@ class WaitReason(StrEnum):
     PROVIDER_LIMIT = "provider_limit"
     MODEL_LIMIT = "model_limit"
     GROUP_LIMIT = "group_limit"
+    BUDGET = "budget"
+    RATE_LIMIT = "rate_limit"
     READY = "ready"
 
 
@@ -47,6 +52,8 @@ SENTENCES: dict[WaitReason, str] = {
     WaitReason.PROVIDER_LIMIT: "the provider's slots are taken",
     WaitReason.MODEL_LIMIT: "the model's slots are taken",
     WaitReason.GROUP_LIMIT: "the group's slots are taken",
+    WaitReason.BUDGET: "a budget has no room until runs that reserved it are over",
+    WaitReason.RATE_LIMIT: "the provider's rate admits it later",
     WaitReason.READY: "it starts next",
 }
 """What people read."""
@@ -60,21 +67,40 @@ class WaitFacts(msgspec.Struct, frozen=True, gc=False):
     not_before_us: int
     lane: Lane
     key: SlotKey
+    bill: Bill
 
 
-def reason(facts: WaitFacts, *, usage: Usage, limits: Limits, dispatching: bool, now_us: int) -> WaitReason:
-    """Return why the run waits at `now_us`."""
+class Wait(msgspec.Struct, frozen=True, gc=False):
+    """Why a run waits, and when that is over at the earliest, if the time is known."""
+
+    reason: WaitReason
+    until_us: int | None = None
+
+
+def why(
+    facts: WaitFacts, *, usage: Usage, limits: Limits, admission: Admission, dispatching: bool, now_us: int
+) -> Wait:
+    """Return why the run waits at `now_us`; what `admission` knows has times of the same clock."""
     session = facts.session
     own = (
         (session.blockers > 0 or session.waiting > 0, WaitReason.SESSION_BLOCKED),
         (session.paused, WaitReason.SESSION_PAUSED),
         (session.running > 0, WaitReason.SESSION_BUSY),
         (not facts.is_head, WaitReason.EARLIER_TURN),
-        (facts.not_before_us > now_us, WaitReason.BACKOFF),
-        (not dispatching, WaitReason.NO_RUNTIME),
     )
-    for holds, why in own:
+    for holds, reason in own:
         if holds:
-            return why
+            return Wait(reason)
+    if facts.not_before_us > now_us:
+        return Wait(WaitReason.BACKOFF, facts.not_before_us)
+    if not dispatching:
+        return Wait(WaitReason.NO_RUNTIME)
     shared = usage.closed_to(facts.lane, limits) or usage.full(facts.key, limits)
-    return WaitReason(shared) if shared else WaitReason.READY
+    if shared:
+        return Wait(WaitReason(shared))
+    obstacle = admission.look(facts.bill, now_us=now_us)
+    if isinstance(obstacle, Short):
+        return Wait(WaitReason.BUDGET if obstacle.fit is Fit.LATER else WaitReason.READY)
+    if obstacle is not None:
+        return Wait(WaitReason.RATE_LIMIT, now_us + obstacle.us)
+    return Wait(WaitReason.READY)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
+from handshake.kernel.budget import BudgetType
 from handshake.kernel.errors import InvalidRequest, Unsupported
 from handshake.kernel.ids import ModelId, ProviderId, is_uuid
-from handshake.kernel.settings import MAX_NAME_CHARS, Dialect, Settings
+from handshake.kernel.schema import Unfit, expectation, fields_of, plain, read
+from handshake.kernel.settings import MAX_NAME_CHARS, BudgetSettings, Dialect, Settings
 from handshake.kernel.suggestion import suggest
 
 RESERVED_ROLES = ("operator", "frontend", "orchestrator", "worker", "coder", "validator")
@@ -87,6 +90,32 @@ def token(field: str, word: str) -> str:
     if _TOKEN.fullmatch(word):
         return word
     raise InvalidRequest(field=field, reason="not_a_token", hint="letters, digits and _ . : / -, at most 64")
+
+
+def budget(tokens: int | None, usd: Decimal | str | None, calls: int | None) -> dict[BudgetType, int]:
+    """Return the limits of a session's budget that are given.
+
+    Raises:
+        InvalidRequest: one is out of range, or USD have more places than a millionth.
+    """
+    kinds = {field.encode_name: field.type for field in fields_of(plain(BudgetSettings))}
+    given = {
+        BudgetType.TOKENS: ("tokens", tokens),
+        BudgetType.USD_MICRO: ("usd", usd),
+        BudgetType.CALLS: ("calls", calls),
+    }
+    limits: dict[BudgetType, int] = {}
+    for kind, (name, value) in given.items():
+        if value is None:
+            continue
+        try:
+            most = read(value, kinds[name], is_text=isinstance(value, str))
+        except Unfit:
+            wanted = expectation(kinds[name])
+            raise InvalidRequest(field=f"budget_{name}", reason="out_of_range", expected=wanted) from None
+        assert isinstance(most, int), "budgets are whole numbers of their units"
+        limits[kind] = most
+    return limits
 
 
 def session_id(text: str) -> str:

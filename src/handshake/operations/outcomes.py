@@ -13,27 +13,43 @@ from typing import Any
 
 import msgspec
 
-from handshake.kernel.catalogue import LlmInference, SchedulerRetry, SessionStateChange, TokenFigures
-from handshake.kernel.errors import HandshakeError
-from handshake.kernel.event import Context
+from handshake.kernel.budget import Settled
+from handshake.kernel.catalogue import (
+    LlmInference,
+    SchedulerRateLimited,
+    SchedulerRetry,
+    SessionStateChange,
+    TokenFigures,
+)
+from handshake.kernel.errors import HandshakeError, Refused, Request
 from handshake.kernel.ids import MessageId
 from handshake.kernel.job import JobState, RunTicket, move
 from handshake.kernel.lane import Lane
-from handshake.kernel.limit import SlotKey
 from handshake.kernel.message import MessageRole, SourceKind
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.queued_run import QueuedRun
-from handshake.kernel.retry import Backoff, Fault, FaultKind, RetryAt, decide
+from handshake.kernel.retry import Backoff, Fault, FaultKind, Reach, RetryAt, closure_ms, decide
 from handshake.kernel.session import Ending, Facts, SessionState, derive
 from handshake.kernel.units import US_PER_MS
 from handshake.kernel.usage import TokenUsage
+from handshake.kernel.waiting import WaitReason
+from handshake.operations.attempts import (
+    Attempted,
+    Ended,
+    attempted,
+    columns,
+    counts,
+    discard,
+    judged,
+    keep,
+    settle_in_index,
+)
 from handshake.operations.runs import append_message, require_one
 from handshake.ports.store import Content, Tx
 
 KNOWN_FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 """Finish reasons that are told as they are; a provider's own word is told as `other`."""
 
-LATE = "late_answer"
 PARTIAL = "partial_answer"
 PROVIDER_ERROR = "provider_error"
 
@@ -65,61 +81,25 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     partial: Content | None
     provider_body: Content | None
     timing: Timing
-
-
-class Ended(msgspec.Struct, frozen=True, gc=False):
-    """Where the job stands after an outcome; `counted` is False if the outcome came late."""
-
-    state: JobState
-    counted: bool
-    retry_ms: int | None = None
-
-
-class _Attempt(msgspec.Struct, frozen=True, gc=False):
-    """The row of a job as an outcome needs it."""
-
-    state: str
-    attempt: int
-    runtime_epoch: int
-    turn_id: str
-    turn_seq: int
-    trace_id: str
-    wp_id: str | None
-    mt_id: str | None
-    lane: str
-    priority: int
-    provider_id: str
-    model_id: str
-    concurrency_group: str | None
-    fairness_key: str
-    enqueue_seq: int
-    created_at_us: int
-    started_at_us: int
-    max_retries: int
-    retry_backoff: str
-    holds_slot: int
-    failures: int
+    tried: bool = True
+    """Whether the call was opened, so that a connection may have been tried."""
 
     @property
-    def key(self) -> SlotKey:
-        return SlotKey(self.provider_id, self.model_id, self.concurrency_group)
-
-    def context(self, ticket: RunTicket) -> Context:
-        return Context(
-            job_id=ticket.job_id,
-            model_id=self.model_id,
-            model_session_id=ticket.session_id,
-            mt_id=self.mt_id,
-            trace_id=self.trace_id,
-            wp_id=self.wp_id,
-        )
+    def reach(self) -> Reach:
+        """How far the attempt came; a refusal by policy or form comes before any byte of the request."""
+        if not self.tried:
+            return Reach.NOTHING
+        if self.fault is not None:
+            return self.fault.reach
+        return Reach.ENDPOINT if isinstance(self.error, Refused | Request) else Reach.SENT
 
 
 def finish(tx: Tx, queue: RunQueue, ticket: RunTicket, answer: Answer, *, epoch: int) -> Ended:
     """Record an answer: message, usage, state of job and session, in one commit."""
-    row = _attempt(tx, ticket)
-    if not _counts(row, ticket, epoch):
-        return _discard(tx, queue, ticket, row, answer.content, LATE)
+    row = attempted(tx, ticket)
+    settled = judged(queue, row, answer.usage, Reach.SENT)
+    if not counts(row, ticket, epoch):
+        return discard(tx, queue, ticket, row, answer.content, settled, Reach.SENT)
     filtered = answer.finish_reason == "content_filter"
     state = JobState.COMPLETED_WITH_ISSUES if filtered else JobState.COMPLETED
     usage = answer.usage or TokenUsage()
@@ -153,16 +133,24 @@ def finish(tx: Tx, queue: RunQueue, ticket: RunTicket, answer: Answer, *, epoch:
             "total_tokens": usage.total_tokens,
             "attempt": ticket.attempt,
             "epoch": epoch,
+            **columns(settled),
         },
     )
     require_one(changed, ticket.session_id)
     _settle_session(
-        tx, ticket, after, next_seq=next_seq + 1, size=answer.content.size_bytes, tokens=usage.total_tokens or 0
+        tx,
+        ticket,
+        after,
+        settled,
+        next_seq=next_seq + 1,
+        size=answer.content.size_bytes,
+        tokens=usage.total_tokens or 0,
     )
     tx.append(
         _inference(ticket, row, answer.prompt_hash, answer.timing, after, answer=answer),
         context,
     )
+    settle_in_index(queue, ticket, row, settled, Reach.SENT)
     queue.free_connection(row.key)
     queue.vacate(ticket.session_id, Lane(row.lane))
     return Ended(state, True)
@@ -170,31 +158,42 @@ def finish(tx: Tx, queue: RunQueue, ticket: RunTicket, answer: Answer, *, epoch:
 
 def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch: int) -> Ended:
     """Record an attempt that failed: queued again if the fault passes, else the end of the job."""
-    row = _attempt(tx, ticket)
-    if not _counts(row, ticket, epoch):
-        return _discard(tx, queue, ticket, row, failure.partial, LATE)
-    verdict = None
+    row = attempted(tx, ticket)
+    reach = failure.reach
+    settled = judged(queue, row, None, reach)
+    if not counts(row, ticket, epoch):
+        return discard(tx, queue, ticket, row, failure.partial, settled, reach)
+    verdict, closed_ms = None, None
     if failure.fault is not None:
+        backoff = Backoff(row.retry_backoff)
         verdict = decide(
             failure.fault,
             job_id=ticket.job_id,
             attempt=row.failures + 1,
             max_retries=row.max_retries,
-            backoff=Backoff(row.retry_backoff),
+            backoff=backoff,
         )
-    _keep(tx, ticket, PARTIAL, failure.partial)
-    _keep(tx, ticket, PROVIDER_ERROR, failure.provider_body)
+        closed_ms = closure_ms(failure.fault, job_id=ticket.job_id, attempt=row.failures + 1, backoff=backoff)
+    keep(tx, ticket, PARTIAL, failure.partial)
+    keep(tx, ticket, PROVIDER_ERROR, failure.provider_body)
     next_seq, after = _session_after(tx, ticket)
     context = row.context(ticket)
     tx.append(
         _inference(ticket, row, failure.prompt_hash, failure.timing, after, error_code=failure.error.code), context
     )
+    if closed_ms is not None:
+        tx.append(_limit_event(ticket, closed_ms), context)
     if isinstance(verdict, RetryAt):
         assert failure.fault is not None, "a verdict comes from a fault"
-        not_before_us = tx.now_us + verdict.backoff_ms * US_PER_MS
-        _requeue(tx, ticket, after, next_seq, not_before_us=not_before_us, failures=row.failures + 1)
+        waits = _Waits(
+            tx.now_us + verdict.backoff_ms * US_PER_MS,
+            WaitReason.BACKOFF if closed_ms is None else WaitReason.RATE_LIMIT,
+            row.failures + 1,
+        )
+        _requeue(tx, ticket, after, settled, next_seq, waits)
         tx.append(_retry_event(ticket, failure.fault, verdict.backoff_ms), context)
-        _requeue_in_index(queue, ticket, row, not_before_us=not_before_us)
+        settle_in_index(queue, ticket, row, settled, reach, closed_ms)
+        _requeue_in_index(queue, ticket, row, waits)
         return Ended(JobState.QUEUED, True, verdict.backoff_ms)
     changed = tx.run(
         "job_answered",
@@ -211,23 +210,29 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
             "total_tokens": None,
             "attempt": ticket.attempt,
             "epoch": epoch,
+            **columns(settled),
         },
     )
     require_one(changed, ticket.session_id)
-    _settle_session(tx, ticket, after, next_seq=next_seq, size=0, tokens=0, last_error=failure.error.code)
+    _settle_session(tx, ticket, after, settled, next_seq=next_seq, size=0, tokens=0, last_error=failure.error.code)
+    settle_in_index(queue, ticket, row, settled, reach, closed_ms)
     queue.free_connection(row.key)
     queue.vacate(ticket.session_id, Lane(row.lane))
     return Ended(JobState.FAILED, True)
 
 
-def hand_back(tx: Tx, queue: RunQueue, ticket: RunTicket, partial: Content | None, *, epoch: int) -> Ended:
+def hand_back(
+    tx: Tx, queue: RunQueue, ticket: RunTicket, partial: Content | None, *, epoch: int, reach: Reach = Reach.SENT
+) -> Ended:
     """Queue a run again whose attempt a stopping runtime has cut; nobody else's fault, so no backoff."""
-    row = _attempt(tx, ticket)
-    if not _counts(row, ticket, epoch):
-        return _discard(tx, queue, ticket, row, partial, LATE)
-    _keep(tx, ticket, PARTIAL, partial)
+    row = attempted(tx, ticket)
+    settled = judged(queue, row, None, reach)
+    if not counts(row, ticket, epoch):
+        return discard(tx, queue, ticket, row, partial, settled, reach)
+    keep(tx, ticket, PARTIAL, partial)
     next_seq, after = _session_after(tx, ticket)
-    _requeue(tx, ticket, after, next_seq, not_before_us=0, failures=row.failures)
+    waits = _Waits(0, None, row.failures)
+    _requeue(tx, ticket, after, settled, next_seq, waits)
     context = row.context(ticket)
     tx.append(_retry_event(ticket, Fault(FaultKind.STOPPED), 0), context)
     tx.append(
@@ -236,48 +241,15 @@ def hand_back(tx: Tx, queue: RunQueue, ticket: RunTicket, partial: Content | Non
         ),
         context,
     )
-    _requeue_in_index(queue, ticket, row, not_before_us=0)
+    settle_in_index(queue, ticket, row, settled, reach)
+    _requeue_in_index(queue, ticket, row, waits)
     return Ended(JobState.QUEUED, True, 0)
 
 
-def release(tx: Tx, queue: RunQueue, ticket: RunTicket, partial: Content | None) -> Ended:
-    """Free the provider slots of a cancelled attempt whose connection is confirmed closed."""
-    return _discard(tx, queue, ticket, _attempt(tx, ticket), partial, LATE)
-
-
-def _attempt(tx: Tx, ticket: RunTicket) -> _Attempt:
-    row = tx.row("job_attempt", {"job_id": ticket.job_id})
-    assert row is not None, "jobs are never deleted"
-    values: tuple[Any, ...] = row
-    return _Attempt(*values)
-
-
-def _counts(row: _Attempt, ticket: RunTicket, epoch: int) -> bool:
-    return row.state == JobState.RUNNING and row.attempt == ticket.attempt and row.runtime_epoch == epoch
-
-
-def _discard(tx: Tx, queue: RunQueue, ticket: RunTicket, row: _Attempt, content: Content | None, kind: str) -> Ended:
-    _keep(tx, ticket, kind, content)
-    attempt = {"job_id": ticket.job_id, "attempt": ticket.attempt}
-    if tx.run("job_release", attempt) or tx.run("connection_closed", attempt):
-        queue.free_connection(row.key)
-    return Ended(JobState(row.state), False)
-
-
-def _keep(tx: Tx, ticket: RunTicket, kind: str, content: Content | None) -> None:
-    if content is None or content.size_bytes == 0:
-        return
-    tx.put(content)
-    tx.run(
-        "job_artifact_put",
-        {
-            "job_id": ticket.job_id,
-            "attempt": ticket.attempt,
-            "kind": kind,
-            "artifact_id": content.artifact_id,
-            "created_at_us": tx.now_us,
-        },
-    )
+def release(tx: Tx, queue: RunQueue, ticket: RunTicket, partial: Content | None, *, reach: Reach = Reach.SENT) -> Ended:
+    """Free the provider slots of a cancelled attempt whose connection is confirmed closed, and what it had reserved."""
+    row = attempted(tx, ticket)
+    return discard(tx, queue, ticket, row, partial, judged(queue, row, None, reach), reach)
 
 
 def _session_after(tx: Tx, ticket: RunTicket) -> tuple[int, SessionState]:
@@ -294,6 +266,7 @@ def _settle_session(
     tx: Tx,
     ticket: RunTicket,
     after: SessionState,
+    settled: Settled,
     *,
     next_seq: int,
     size: int,
@@ -310,31 +283,39 @@ def _settle_session(
             "tokens": tokens,
             "last_error": last_error,
             "now_us": tx.now_us,
+            **columns(settled),
         },
     )
     require_one(changed, ticket.session_id)
 
 
-def _requeue(
-    tx: Tx, ticket: RunTicket, after: SessionState, next_seq: int, *, not_before_us: int, failures: int
-) -> None:
+class _Waits(msgspec.Struct, frozen=True, gc=False):
+    """Until when a run waits that is queued again, and why, and how many of its attempts have failed."""
+
+    not_before_us: int
+    reason: WaitReason | None
+    failures: int
+
+
+def _requeue(tx: Tx, ticket: RunTicket, after: SessionState, settled: Settled, next_seq: int, waits: _Waits) -> None:
     changed = tx.run(
         "job_requeue",
         {
             "job_id": ticket.job_id,
             "before": JobState.RUNNING,
             "after": move(ticket.job_id, JobState.RUNNING, JobState.QUEUED),
-            "not_before_us": not_before_us,
-            "wait_reason": "backoff" if not_before_us else None,
-            "failures": failures,
+            "not_before_us": waits.not_before_us,
+            "wait_reason": waits.reason,
+            "failures": waits.failures,
             "recoveries": 0,
         },
     )
     require_one(changed, ticket.session_id)
-    _settle_session(tx, ticket, after, next_seq=next_seq, size=0, tokens=0)
+    tx.run("job_settle", {"job_id": ticket.job_id, **columns(settled)})
+    _settle_session(tx, ticket, after, settled, next_seq=next_seq, size=0, tokens=0)
 
 
-def _requeue_in_index(queue: RunQueue, ticket: RunTicket, row: _Attempt, *, not_before_us: int) -> None:
+def _requeue_in_index(queue: RunQueue, ticket: RunTicket, row: Attempted, waits: _Waits) -> None:
     queue.free_connection(row.key)
     queue.add(
         QueuedRun(
@@ -348,10 +329,13 @@ def _requeue_in_index(queue: RunQueue, ticket: RunTicket, row: _Attempt, *, not_
             row.fairness_key,
             ticket.attempt,
             row.created_at_us,
-            not_before_us,
+            waits.not_before_us,
             row.trace_id,
             row.wp_id,
             row.mt_id,
+            row.estimated_tokens,
+            row.estimated_cost_usd_micro,
+            waits.reason is WaitReason.RATE_LIMIT,
         )
     )
     queue.vacate(ticket.session_id, Lane(row.lane))
@@ -368,9 +352,19 @@ def _retry_event(ticket: RunTicket, fault: Fault, backoff_ms: int) -> SchedulerR
     )
 
 
+def _limit_event(ticket: RunTicket, closed_ms: int) -> SchedulerRateLimited:
+    return SchedulerRateLimited(
+        attempt=ticket.attempt,
+        backoff_ms=closed_ms,
+        job_id=ticket.job_id,
+        provider=ticket.provider_id,
+        session_id=ticket.session_id,
+    )
+
+
 def _inference(
     ticket: RunTicket,
-    row: _Attempt,
+    row: Attempted,
     prompt_hash: str,
     timing: Timing,
     after: SessionState,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from handshake.kernel.budget import Account, BudgetKey, BudgetScope, BudgetType
 from handshake.kernel.errors import NotFound
 from handshake.kernel.ids import CHANCE_BITS, JobId, SessionId, is_uuid, successors, uuid7
 from handshake.kernel.job import Job
@@ -15,6 +16,7 @@ from handshake.kernel.limit import SlotKey
 from handshake.kernel.message import Message
 from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.session import Session
+from handshake.kernel.waiting import WaitReason
 from handshake.ports.chance import Chance
 from handshake.ports.clock import Clock
 from handshake.ports.store import Reader, Row
@@ -86,6 +88,9 @@ def queued_run(row: Row) -> QueuedRun:
         trace_id,
         wp_id,
         mt_id,
+        estimated_tokens,
+        estimated_usd_micro,
+        wait_reason,
     ) = row
     return msgspec.convert(
         {
@@ -103,9 +108,28 @@ def queued_run(row: Row) -> QueuedRun:
             "trace_id": trace_id,
             "wp_id": wp_id,
             "mt_id": mt_id,
+            "estimated_tokens": estimated_tokens,
+            "estimated_usd_micro": estimated_usd_micro,
+            "is_limited": wait_reason == WaitReason.RATE_LIMIT,
         },
         QueuedRun,
     )
+
+
+def accounts(rows: list[Row]) -> dict[BudgetKey, Account]:
+    """Return rows of `budget` as the kernel's values."""
+    found: list[Any] = rows
+    return {
+        BudgetKey(BudgetScope(scope), name, BudgetType(kind)): Account(
+            most, spent, reserved, bool(warned), bool(paused)
+        )
+        for scope, name, kind, most, spent, reserved, warned, paused in found
+    }
+
+
+def session_budget(reader: Reader, session_id: SessionId) -> dict[BudgetKey, Account]:
+    """Return a session's own limits with what is spent and reserved under them."""
+    return accounts(reader.rows("budget_of", {"scope": BudgetScope.SESSION, "name": session_id}))
 
 
 def slot_key(provider_id: object, model_id: object, group: object) -> SlotKey:

@@ -11,8 +11,10 @@ from typing import Any
 
 import msgspec
 
+from handshake.kernel.budget import FREE, Amounts, BudgetScope, Price, expect
 from handshake.kernel.catalogue import SchedulerDispatch, SchedulerEnqueue, SessionMessage
 from handshake.kernel.errors import (
+    BudgetExceeded,
     ConsentRequired,
     IntegrityBroken,
     InvalidTransition,
@@ -30,8 +32,14 @@ from handshake.kernel.queue import RunQueue
 from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.retry import Backoff
 from handshake.kernel.session import Ending, Facts, SessionState, derive
-from handshake.kernel.settings import MAX_OPEN_TURNS_PER_SESSION, MAX_QUEUED_RUNS, ModelSettings
+from handshake.kernel.settings import (
+    ASSUMED_OUTPUT_TOKENS,
+    MAX_OPEN_TURNS_PER_SESSION,
+    MAX_QUEUED_RUNS,
+    ModelSettings,
+)
 from handshake.kernel.units import US_PER_MS
+from handshake.operations import records
 from handshake.ports.store import Content, Tx
 
 STARTED = derive(Facts(Ending.OPEN, running=1, waiting=0, blockers=0, paused=False, dispatched=True))
@@ -88,6 +96,8 @@ class _Owner(msgspec.Struct, frozen=True, gc=False):
     root_session_id: str
     wp_id: str | None
     mt_id: str | None
+    thread_bytes: int
+    budgeted: int
 
 
 def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted:
@@ -98,7 +108,8 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
         NotFound: no such session.
         InvalidTransition: the session has ended.
         StateConflict: the idempotency key is known with another request.
-        ConsentRequired: the session's model is a cloud model; consent comes with part 5 of the product.
+        BudgetExceeded: the session's model is a cloud model whose price nobody knows.
+        ConsentRequired: it is a cloud model; consent comes with part 5 of the product.
         RateLimited: too many turns wait already.
 
     Source:
@@ -113,8 +124,8 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
         known = _repeated(tx, turn)
         if known is not None:
             return known
-    _require_acceptable(queue, turn, owner)
     model = models.get((owner.provider_id, owner.model_id))
+    _require_acceptable(queue, turn, owner, model)
     group = model.group if model else None
     lane = turn.lane or Lane(owner.lane)
     context = Context(
@@ -140,7 +151,12 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
         token_count=None,
     )
     max_output_tokens = turn.max_output_tokens or (model.max_output_tokens if model else None)
-    enqueue_seq = _insert_job(tx, turn, owner, lane, group, max_output_tokens)
+    expected = expect(
+        owner.thread_bytes + turn.content.size_bytes,
+        max_output_tokens or ASSUMED_OUTPUT_TOKENS,
+        (price_of(model) if model else None) or FREE,
+    )
+    enqueue_seq = _insert_job(tx, turn, owner, lane, group, max_output_tokens, expected)
     event = SchedulerEnqueue(
         concurrency_group=group,
         job_id=turn.job_id,
@@ -149,11 +165,23 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
         session_id=turn.session_id,
     )
     tx.append(event, context)
-    queue.add(_queued(tx, turn, owner, lane, group, enqueue_seq))
+    ledger = queue.admission.ledger
+    if owner.budgeted and not ledger.knows(BudgetScope.SESSION, turn.session_id):
+        ledger.load(records.session_budget(tx, turn.session_id).items())
+    queue.add(_queued(tx, turn, owner, lane, group, enqueue_seq, expected))
     return Accepted(turn.job_id, turn.turn_id, False)
 
 
-def _queued(tx: Tx, turn: Turn, owner: _Owner, lane: Lane, group: str | None, enqueue_seq: int) -> QueuedRun:
+def price_of(model: ModelSettings) -> Price | None:
+    """Return what a model costs, or None if not both of its prices are known."""
+    if model.input_usd_micro_per_million is None or model.output_usd_micro_per_million is None:
+        return None
+    return Price(model.input_usd_micro_per_million, model.output_usd_micro_per_million)
+
+
+def _queued(
+    tx: Tx, turn: Turn, owner: _Owner, lane: Lane, group: str | None, enqueue_seq: int, expected: Amounts
+) -> QueuedRun:
     return QueuedRun(
         job_id=turn.job_id,
         session_id=turn.session_id,
@@ -169,6 +197,8 @@ def _queued(tx: Tx, turn: Turn, owner: _Owner, lane: Lane, group: str | None, en
         trace_id=turn.trace_id,
         wp_id=owner.wp_id,
         mt_id=owner.mt_id,
+        estimated_tokens=expected.tokens,
+        estimated_usd_micro=expected.usd_micro,
     )
 
 
@@ -181,16 +211,32 @@ def _repeated(tx: Tx, turn: Turn) -> Accepted | None:
     return Accepted(JobId(str(known[0])), TurnId(str(known[2])), True)
 
 
-def _require_acceptable(queue: RunQueue, turn: Turn, owner: _Owner) -> None:
+def _require_acceptable(queue: RunQueue, turn: Turn, owner: _Owner, model: ModelSettings | None) -> None:
     if owner.ending != Ending.OPEN:
         raise InvalidTransition(session_id=turn.session_id, from_state=owner.state)
     if owner.backend != Backend.LOCAL:
+        if model is None or price_of(model) is None:
+            raise BudgetExceeded(
+                hint="Set its input_usd_per_million and output_usd_per_million under [providers.NAME.models.MODEL].",
+                session_id=turn.session_id,
+                provider_id=owner.provider_id,
+                model_id=owner.model_id,
+                reason="unknown_price",
+            )
         raise ConsentRequired(session_id=turn.session_id, provider_id=owner.provider_id, model_id=owner.model_id)
     if len(queue) >= MAX_QUEUED_RUNS or queue.waiting_in(turn.session_id) >= MAX_OPEN_TURNS_PER_SESSION:
         raise RateLimited(session_id=turn.session_id, reason="queue_full")
 
 
-def _insert_job(tx: Tx, turn: Turn, owner: _Owner, lane: Lane, group: str | None, max_output_tokens: int | None) -> int:
+def _insert_job(
+    tx: Tx,
+    turn: Turn,
+    owner: _Owner,
+    lane: Lane,
+    group: str | None,
+    max_output_tokens: int | None,
+    expected: Amounts,
+) -> int:
     """Insert the job's row and count its message and turn in the session; return its place in the order."""
     enqueue_seq = tx.insert(
         "job_insert",
@@ -218,6 +264,8 @@ def _insert_job(tx: Tx, turn: Turn, owner: _Owner, lane: Lane, group: str | None
             "idempotency_key": turn.idempotency_key,
             "request_sha256": turn.request_sha256,
             "created_at_us": tx.now_us,
+            "estimated_tokens": expected.tokens,
+            "estimated_cost_usd_micro": expected.usd_micro,
         },
     )
     counted = tx.run(

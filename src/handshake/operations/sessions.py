@@ -5,8 +5,11 @@ No caller sets a state: the flags that a caller may set and the jobs decide it, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
+from handshake.kernel.budget import BudgetType
 from handshake.kernel.catalogue import EndStatus, SessionCompleted, SessionCreated, SessionStateChange
 from handshake.kernel.errors import RateLimited, StateConflict
 from handshake.kernel.event import Actor, Context
@@ -27,8 +30,8 @@ from handshake.kernel.session import (
     require_completable,
     require_open,
 )
-from handshake.kernel.units import US_PER_MS
-from handshake.operations import records
+from handshake.kernel.units import US_PER_MS, dollars
+from handshake.operations import budgets, records
 from handshake.operations.cancelling import cancel_run
 from handshake.operations.runs import require_one
 from handshake.ports.store import Tx
@@ -50,6 +53,8 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     execution_mode: ExecutionMode = ExecutionMode.MULTI_MODEL_PARALLEL
     parameter_class: ParameterClass = ParameterClass.UNKNOWN
     title: str | None = None
+    budget: Mapping[BudgetType, int] = {}
+    """The session's own limits."""
 
 
 class Cancelled(msgspec.Struct, frozen=True, gc=False):
@@ -76,8 +81,10 @@ def create(tx: Tx, new: NewSession, *, max_open: int) -> Session:
     if count is not None and int(count[0] or 0) >= max_open:
         raise RateLimited(reason="open_sessions", limit=max_open)
     facts = Facts(Ending.OPEN, running=0, waiting=0, blockers=0, paused=False, dispatched=False)
+    given = msgspec.structs.asdict(new)
+    limits = given.pop("budget")
     session = Session(
-        **msgspec.structs.asdict(new),
+        **given,
         **msgspec.structs.asdict(facts),
         state=derive(facts),
         parent_session_id=None,
@@ -91,8 +98,12 @@ def create(tx: Tx, new: NewSession, *, max_open: int) -> Session:
         created_at_us=tx.now_us,
         updated_at_us=tx.now_us,
         ended_at_us=None,
+        settled_tokens=0,
+        settled_cost_usd_micro=0,
+        budgeted=bool(limits),
     )
     tx.run("session_insert", msgspec.structs.asdict(session))
+    budgets.open_for_session(tx, session.session_id, limits)
     tx.run("workspace_session_opened", {})
     tx.append(
         SessionCreated(
@@ -229,7 +240,7 @@ def _end(tx: Tx, queue: RunQueue, session: Session, ending: Ending, *, reason: s
             messages_count=session.next_seq - 1,
             session_id=session.session_id,
             status=EndStatus(after.state.value),
-            total_cost_usd="0.000000" if session.backend is Backend.LOCAL else None,
+            total_cost_usd=dollars(session.settled_cost_usd_micro),
             total_tokens=session.total_tokens,
         ),
         about(session, actor),

@@ -22,7 +22,7 @@ from handshake.kernel.ids import ArtifactId, MessageId
 from handshake.kernel.job import JobState, RunTicket
 from handshake.kernel.message import MessageRole
 from handshake.kernel.queue import RunQueue
-from handshake.kernel.retry import Fault, as_span_us
+from handshake.kernel.retry import Fault, Reach, as_span_us
 from handshake.kernel.settings import (
     MAX_CALL_TOKENS,
     MAX_REQUEST_BYTES,
@@ -34,8 +34,9 @@ from handshake.kernel.settings import (
 from handshake.kernel.units import US_PER_MS
 from handshake.kernel.usage import TokenUsage
 from handshake.operations import outcomes
+from handshake.operations.attempts import Ended
 from handshake.operations.feed import Feeds, Over, Retrying, Started, Text
-from handshake.operations.outcomes import Answer, Ended, Failure, Timing
+from handshake.operations.outcomes import Answer, Failure, Timing
 from handshake.operations.records import NewIds
 from handshake.ports.clock import Clock
 from handshake.ports.store import Content, Reader, Store, Unit
@@ -67,13 +68,15 @@ class _Request(msgspec.Struct, frozen=True, gc=False):
 class _Progress:
     """What an attempt has seen so far."""
 
-    __slots__ = ("first_us", "parts", "prompt_hash", "start_us")
+    __slots__ = ("first_us", "parts", "prompt_hash", "start_us", "tried")
 
     def __init__(self, start_us: int) -> None:
         self.start_us = start_us
         self.first_us: int | None = None
         self.parts: list[str] = []
         self.prompt_hash = EMPTY_SHA256
+        self.tried = False
+        """Whether the call was opened."""
 
 
 class Turns:
@@ -157,6 +160,7 @@ class Turns:
         )
         finished: Finished | None = None
         stream = self._egress.answer(ticket, body, limits)
+        seen.tried = True
         try:
             async for piece in stream:
                 if isinstance(piece, TextPiece):
@@ -201,6 +205,7 @@ class Turns:
             partial=await self._content(seen) if consumed else None,
             provider_body=await self._kept(body, _BODY) if body else None,
             timing=self._timing(seen),
+            tried=seen.tried,
         )
         ended = await self._record(lambda tx: outcomes.fail(tx, self._queue, ticket, failure, epoch=self._epoch))
         if ended.retry_ms is not None and fault is not None:
@@ -214,12 +219,13 @@ class Turns:
         """
         ticket = attempt.ticket
         partial = await self._content(seen) if seen.parts else None
+        reach = Reach.SENT if seen.tried else Reach.NOTHING
         if self.stopping or not attempt.cancelled:
             unit: Unit[Ended] = lambda tx: outcomes.hand_back(  # noqa: E731
-                tx, self._queue, ticket, partial, epoch=self._epoch
+                tx, self._queue, ticket, partial, epoch=self._epoch, reach=reach
             )
         else:
-            unit = lambda tx: outcomes.release(tx, self._queue, ticket, partial)  # noqa: E731
+            unit = lambda tx: outcomes.release(tx, self._queue, ticket, partial, reach=reach)  # noqa: E731
         self._tell(ticket, await self._record(unit))
 
     async def _record(self, unit: Unit[Ended]) -> Ended:

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from handshake.kernel.admission import Admission
+from handshake.kernel.budget import Account, BudgetKey, BudgetScope
 from handshake.kernel.errors import InvalidRequest
 from handshake.kernel.ids import ArtifactId, JobId, SessionId
 from handshake.kernel.job import Job, JobState
@@ -14,8 +16,8 @@ from handshake.kernel.limit import Limits, SlotKey, Usage
 from handshake.kernel.message import Message
 from handshake.kernel.session import Ending, Facts, Session, SessionState
 from handshake.kernel.settings import DEFAULT_PAGE_ITEMS, MAX_PAGE_ITEMS
-from handshake.kernel.waiting import SENTENCES, WaitFacts, WaitReason, reason
-from handshake.operations import records
+from handshake.kernel.waiting import SENTENCES, WaitFacts, WaitReason, why
+from handshake.operations import order, records
 from handshake.ports.store import Reader
 
 MAX_NUMBER = 2**63
@@ -43,6 +45,8 @@ class QueueItem(msgspec.Struct, frozen=True):
     waited_us: int
     wait_reason: WaitReason
     sentence: str
+    until_us: int | None
+    """When the reason is over at the earliest, in microseconds since 1970; None if nobody knows."""
 
 
 class QueueView(msgspec.Struct, frozen=True):
@@ -66,6 +70,8 @@ class WorkspaceView(msgspec.Struct, frozen=True):
     events: int
     desk: int
     """How many items wait for a person."""
+    budgets: dict[BudgetKey, Account]
+    """Of the workspace and its work packets."""
 
 
 class JobArtifact(msgspec.Struct, frozen=True):
@@ -181,7 +187,7 @@ def queue(
     Source:
         scheduler.queue.shows_reason.
     """
-    usage = _usage(reader)
+    usage, admission = _usage(reader), _admission(reader, limits)
     rows = reader.rows("job_queue_page", {"after": page_start(after), "limit": page_limit(limit)})
     items = []
     for row in rows:
@@ -192,8 +198,9 @@ def queue(
             run.not_before_us,
             run.lane,
             run.key,
+            run.bill,
         )
-        why = reason(facts, usage=usage, limits=limits, dispatching=dispatching, now_us=now_us)
+        wait = why(facts, usage=usage, limits=limits, admission=admission, dispatching=dispatching, now_us=now_us)
         items.append(
             QueueItem(
                 run.enqueue_seq,
@@ -205,13 +212,22 @@ def queue(
                 run.key.model_id,
                 run.attempt,
                 max(0, now_us - run.created_at_us),
-                why,
-                SENTENCES[why],
+                wait.reason,
+                SENTENCES[wait.reason],
+                wait.until_us,
             )
         )
     count = reader.row("job_queued_count")
     desk: Any = reader.row("desk_waiting_count")
     return QueueView(int(count[0] or 0) if count else 0, usage.total, items, desk[0])
+
+
+def budgets_of(reader: Reader, one: Session) -> dict[BudgetKey, Account]:
+    """Return the limits that bind a session, its own first, with what is spent and reserved under them."""
+    configured = records.accounts(reader.rows("budgets_configured"))
+    binding = {(BudgetScope.WORK_PACKET, one.wp_id), (BudgetScope.WORKSPACE, "")}
+    shared = {key: account for key, account in configured.items() if key[:2] in binding}
+    return {**records.session_budget(reader, one.session_id), **shared}
 
 
 def workspace(reader: Reader) -> WorkspaceView:
@@ -221,7 +237,8 @@ def workspace(reader: Reader) -> WorkspaceView:
     by_session: list[Any] = reader.rows("session_by_state_count")
     by_job: list[Any] = reader.rows("job_by_state_count")
     desk: Any = reader.row("desk_waiting_count")
-    return WorkspaceView(row[0], row[1], row[2], dict(by_session), dict(by_job), log[0], desk[0])
+    budgets = records.accounts(reader.rows("budgets_configured"))
+    return WorkspaceView(row[0], row[1], row[2], dict(by_session), dict(by_job), log[0], desk[0], budgets)
 
 
 def _usage(reader: Reader) -> Usage:
@@ -235,6 +252,16 @@ def _usage(reader: Reader) -> Usage:
     for row in reader.rows("connections_open"):
         usage.take_connection(records.slot_key(*row))
     return usage
+
+
+def _admission(reader: Reader, limits: Limits) -> Admission:
+    """Return rates and budgets as the rows have them; their times are those of the wall."""
+    admission = Admission(limits.rates)
+    for provider_id, gate in order.wall_gates(reader).items():
+        admission.rates.restore(provider_id, gate)
+    for name in ("budgets_configured", "budgets_of_open_work"):
+        admission.ledger.load(records.accounts(reader.rows(name)).items())
+    return admission
 
 
 def _facts(reader: Reader, session_id: SessionId) -> Facts:

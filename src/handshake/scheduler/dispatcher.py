@@ -18,9 +18,10 @@ from handshake.kernel.errors import HandshakeError, IntegrityBroken
 from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
 from handshake.kernel.job import JobState, RunTicket
 from handshake.kernel.lane import Lane
-from handshake.kernel.queue import Passes, RunQueue
+from handshake.kernel.queue import RunQueue
 from handshake.kernel.units import US_PER_S
-from handshake.operations import records, runs
+from handshake.operations import order, records, runs
+from handshake.operations.order import Instant
 from handshake.operations.turns import Attempt
 from handshake.ports.clock import Clock
 from handshake.ports.store import Store, Tx
@@ -43,12 +44,17 @@ _CUT_LIMIT_S = 5
 class Dispatcher:
     """Follows the store: its index of the queue changes with every batch and is read again when one is lost."""
 
-    def __init__(self, queue: RunQueue, clock: Clock, epoch: int) -> None:
+    def __init__(
+        self, queue: RunQueue, clock: Clock, epoch: int, *, over: Callable[[JobId], None] = lambda job_id: None
+    ) -> None:
+        """Follow a store with `queue`; `over` hears of queued runs that failed before anything of them was sent."""
         self._queue = queue
+        self._over = over
         self._clock = clock
         self.epoch = epoch
         """The runtime epoch under which runs are started."""
         self._fresh: list[RunTicket] = []
+        self._ended: list[JobId] = []
         self._dispatching = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._perform: Perform | None = None
@@ -67,10 +73,10 @@ class Dispatcher:
 
     def reload(self, tx: Tx) -> None:
         """Read queue, slots and passes from the truth."""
-        self._fresh = []
-        queue = self._queue
+        self._fresh, self._ended = [], []
+        queue, at = self._queue, self._instant(tx)
         queue.clear()
-        queue.restore(_passes(tx))
+        order.restore(tx, queue, at)
         for row in tx.rows("job_in_progress"):
             _, session_id, lane, provider_id, model_id, group, _, state, holds = row
             key = records.slot_key(provider_id, model_id, group)
@@ -83,19 +89,19 @@ class Dispatcher:
         queue.load(
             (records.queued_run(row) for row in tx.rows("job_queue")),
             (SessionId(str(row[0])) for row in tx.rows("session_held")),
-            now_us=self._clock.monotonic_us(),
-            wall_us=tx.now_us,
+            now_us=at.now_us,
+            wall_us=at.wall_us,
         )
 
     def close_batch(self, tx: Tx) -> None:
         """Start every run that may start now; the last unit of each batch."""
         self._fresh = []
-        now_us = self._clock.monotonic_us()
+        at = self._instant(tx)
         if not self._dispatching:
-            self._queue.wake(now_us, tx.now_us)
-            self._store_passes(tx)
+            self._queue.wake(at.now_us, at.wall_us)
+            self._store_order(tx, at)
             return
-        chosen = list(iter(partial(self._queue.take, now_us, tx.now_us), None))
+        chosen = list(iter(partial(self._queue.take, at.now_us, at.wall_us), None))
         if chosen:
             runs.start(tx, chosen, epoch=self.epoch)
             self._fresh = [
@@ -109,15 +115,16 @@ class Dispatcher:
                 for run in chosen
             ]
             self._check_total(tx)
-        self._store_passes(tx)
+        self._store_order(tx, at)
 
     def committed(self) -> Callable[[], None] | None:
-        """Hand the started attempts to the event loop."""
+        """Hand the started attempts to the event loop, and tell it of runs that ended without one."""
         fresh, self._fresh = self._fresh, []
+        ended, self._ended = self._ended, []
         timer_us = self._queue.next_timer_us()
-        if self._loop is None or not (fresh or timer_us is not None):
+        if self._loop is None or not (fresh or ended or timer_us is not None):
             return None
-        return partial(self._begin, fresh, timer_us)
+        return partial(self._begin, fresh, ended, timer_us)
 
     def _check_total(self, tx: Tx) -> None:
         """Compare the index with the rows before anything starts by it."""
@@ -125,14 +132,11 @@ class Dispatcher:
         if row is None or row[0] != self._queue.usage.total:
             raise IntegrityBroken(subject="queue", reason="running_count_differs")
 
-    def _store_passes(self, tx: Tx) -> None:
-        passes = self._queue.drain_dirty()
-        for lane, value in passes.lanes.items():
-            tx.run("pass_lane_put", {"lane": lane, "pass": value})
-        for (lane, priority, tree), value in passes.trees.items():
-            tx.run("pass_tree_put", {"tree": tree, "lane": lane, "priority": priority, "pass": value})
-        for (lane, priority), value in passes.virtual.items():
-            tx.run("pass_virtual_put", {"lane": lane, "priority": priority, "pass": value})
+    def _instant(self, tx: Tx) -> Instant:
+        return Instant(self._clock.monotonic_us(), tx.now_us, self.epoch)
+
+    def _store_order(self, tx: Tx, at: Instant) -> None:
+        self._ended = [one.run.job_id for one in order.store(tx, self._queue, at)]
 
     # -- the runtime's side: the event loop -------------------------------------------------------------------
 
@@ -212,7 +216,9 @@ class Dispatcher:
         """How many attempts are in progress."""
         return len(self._live)
 
-    def _begin(self, fresh: list[RunTicket], timer_us: int | None) -> None:
+    def _begin(self, fresh: list[RunTicket], ended: list[JobId], timer_us: int | None) -> None:
+        for job_id in ended:
+            self._over(job_id)
         for ticket in fresh:
             attempt = Attempt(ticket)
             task = asyncio.get_running_loop().create_task(self._attempt(attempt))
@@ -253,21 +259,3 @@ class Dispatcher:
 
 def _nothing(tx: Tx) -> None:
     """Make a batch of nothing, so that its closing unit runs."""
-
-
-def _passes(tx: Tx) -> Passes:
-    return Passes(
-        lanes={Lane(str(lane)): _number(value) for lane, value in tx.rows("pass_lanes")},
-        trees={
-            (Lane(str(lane)), _number(priority), str(tree)): _number(value)
-            for lane, priority, tree, value in tx.rows("pass_trees")
-        },
-        virtual={
-            (Lane(str(lane)), _number(priority)): _number(value) for lane, priority, value in tx.rows("pass_virtual")
-        },
-    )
-
-
-def _number(column: object) -> int:
-    assert isinstance(column, int), "the column is a STRICT INTEGER"
-    return column

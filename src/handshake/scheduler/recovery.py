@@ -18,9 +18,10 @@ from handshake.kernel.ids import JobId, SessionId
 from handshake.kernel.job import Job, JobState, RunTicket
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.recovery import Action, Loss, Verdict, settle
+from handshake.kernel.retry import Reach
 from handshake.kernel.session import Ending, Facts, SessionState, derive
 from handshake.kernel.settings import AutomationLevel, LocalRuns, Settings
-from handshake.operations import records, stalling
+from handshake.operations import attempts, budgets, records, stalling
 from handshake.operations.cancelling import cancel_run
 from handshake.operations.runs import require_one
 from handshake.operations.stalling import LastSign
@@ -45,8 +46,9 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
 
 
 def begin_epoch(tx: Tx) -> int:
-    """Start a new runtime epoch and return its number; connections of older ones are gone with their process."""
+    """Start a new runtime epoch and return its number; what older ones held is released and settled."""
     tx.run("workspace_next_epoch", {})
+    budgets.settle_abandoned(tx)
     tx.run("job_release_ended", {})
     tx.run("connection_forget_all", {})
     row = tx.row("workspace_get")
@@ -99,9 +101,12 @@ def give_up(
     job = records.job(tx, ticket.job_id)
     if job.state is not JobState.RUNNING or job.attempt != ticket.attempt or job.runtime_epoch != epoch:
         return None
+    lost = attempts.attempted(tx, ticket)
     stalled = stalling.stall(tx, job, Loss.LEASE, sign, connection_open=True)
+    settled = attempts.write_off(tx, ticket, lost)
     action = _settle(tx, queue, stalled, policy, item_id, told=told).action
     again = stalling.queued_again(tx, job) if action is Action.REQUEUE else None
+    attempts.settle_in_index(queue, ticket, lost, settled, Reach.SENT)
     queue.vacate(job.session_id, job.lane)
     if again is not None:
         queue.add(again)

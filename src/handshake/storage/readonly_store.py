@@ -19,7 +19,7 @@ from handshake.ports.files import Files
 from handshake.ports.store import Reader
 from handshake.storage.artifacts import ArtifactFiles
 from handshake.storage.failures import coded
-from handshake.storage.schema import open_reader, require_current
+from handshake.storage.schema import open_reader, require_schema
 from handshake.storage.sqlite_store import Place
 from handshake.storage.transaction import SqliteReader
 
@@ -33,8 +33,14 @@ def _no_names() -> str:
 class ReadOnlyStore:
     """The reading half of the Store port."""
 
-    def __init__(self, place: Place, *, files: Files) -> None:
+    def __init__(self, place: Place, *, files: Files, any_age: bool = False) -> None:
         """Open the workspace's database for reading.
+
+        Args:
+            place: where it lies.
+            files: the way to its artifacts.
+            any_age: whether an older schema, which this program brings up to date when it works in it, will do; only
+                for what every schema has.
 
         Raises:
             NotFound: there is none.
@@ -47,7 +53,7 @@ class ReadOnlyStore:
         try:
             self._db = open_reader(place.database, vfs=place.vfs)
             try:
-                require_current(self._db)
+                require_schema(self._db, any_age=any_age)
             except BaseException:
                 self._db.close()
                 raise

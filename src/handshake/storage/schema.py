@@ -153,18 +153,24 @@ def _require_known(applied: dict[int, str]) -> None:
         raise IntegrityBroken(subject="database", reason="migration_text_differs")
 
 
-def require_current(db: apsw.Connection) -> None:
-    """Refuse to read a database whose schema is not this program's.
+def require_schema(db: apsw.Connection, *, any_age: bool = False) -> None:
+    """Refuse to read a database whose schema is not this program's, or with `any_age` one that does not lead to it.
 
     Raises:
-        IntegrityBroken: never set up, older or newer.
+        IntegrityBroken: never set up, newer, or older.
     """
     try:
         applied = _applied(db)
     except apsw.SQLError as missing:
         raise IntegrityBroken(subject="database", reason="no_schema") from missing
-    if applied != {number: digest for number, digest, _ in migrations()}:
-        raise IntegrityBroken(subject="database", reason="other_schema", schema=max(applied, default=0))
+    _require_known(applied)
+    if not any_age and applied != {number: digest for number, digest, _ in migrations()}:
+        raise IntegrityBroken(
+            hint="Open it once for work, as `handshake queue run` does; that brings it up to date.",
+            subject="database",
+            reason="older_schema",
+            schema=max(applied, default=0),
+        )
 
 
 def _applied(db: apsw.Connection) -> dict[int, str]:

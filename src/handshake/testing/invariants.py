@@ -10,6 +10,7 @@ import msgspec
 
 from handshake.kernel.checkpoint import VerifierKey, verify_checkpoint
 from handshake.kernel.desk import DeskItem, DeskState
+from handshake.kernel.errors import BudgetExceeded
 from handshake.kernel.event import FIRST_PREV_HASH
 from handshake.kernel.ids import ArtifactId, JobId
 from handshake.kernel.job import TERMINAL, WAITING, Job, JobState
@@ -150,7 +151,8 @@ def check_jobs(found: Contents) -> None:
         assert (job.ended_at_us is not None) == (job.state in TERMINAL), f"{job.job_id}: ended_at"
         assert job.holds_slot or job.state is not JobState.RUNNING, f"{job.job_id}: runs without a slot"
         assert not job.holds_slot or job.state in (JobState.RUNNING, JobState.CANCELLED), f"{job.job_id}: idle slot"
-        assert job.attempt > 0 or job.state in (JobState.QUEUED, JobState.CANCELLED), f"{job.job_id}: never dispatched"
+        refused = job.state is JobState.FAILED and job.error_code == BudgetExceeded.code
+        assert job.attempt > 0 or refused or job.state in (JobState.QUEUED, JobState.CANCELLED), "never dispatched"
     assert not said, "messages without a job"
 
 

@@ -37,7 +37,7 @@ SESSION = Session(
     role="coder", lane=Lane.PRIMARY, wp_id=None, mt_id=None, work_profile_id=None,
     execution_mode=ExecutionMode.MULTI_MODEL_PARALLEL, memory_policy=MemoryPolicy.EPHEMERAL, title=None, next_seq=1,
     next_turn_seq=1, thread_bytes=0, total_tokens=0, last_error=None, created_at_us=0, updated_at_us=0,
-    ended_at_us=None,
+    ended_at_us=None, settled_tokens=0, settled_cost_usd_micro=0, budgeted=False,
 )  # fmt: skip
 
 

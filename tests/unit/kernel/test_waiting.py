@@ -7,27 +7,44 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
+from handshake.kernel.admission import Admission, Bill
+from handshake.kernel.bucket import UNITS_PER_ONE, Bucket
+from handshake.kernel.budget import Account, Amounts, BudgetKey, BudgetScope, BudgetType
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import Limits, SlotKey, Usage
+from handshake.kernel.rate import Gate, Rate
 from handshake.kernel.session import Ending, Facts
-from handshake.kernel.waiting import SENTENCES, WaitFacts, WaitReason, reason
+from handshake.kernel.waiting import SENTENCES, Wait, WaitFacts, WaitReason
+from handshake.kernel.waiting import why as wait_of
 from tests.requirement import requirement
 
 KEY = SlotKey("p", "m", "g")
 LIMITS = Limits(total=2, primary_reserved=1, provider_default=3, model_default=2, groups={"g": 1})
-READY = WaitFacts(Facts(Ending.OPEN, 0, 0, 0, False, False), True, 0, Lane.PRIMARY, KEY)
+BILL = Bill("p", "s", "WP-1", Amounts(50))
+READY = WaitFacts(Facts(Ending.OPEN, 0, 0, 0, False, False), True, 0, Lane.PRIMARY, KEY, BILL)
 OTHER_MODEL = SlotKey("p", "n", None)
 
 
 def why(
     facts: WaitFacts = READY, *, dispatching: bool = True, runs: tuple[Lane, ...] = (), held: tuple[SlotKey, ...] = ()
 ) -> WaitReason:
+    return wait(facts, Admission({}), dispatching=dispatching, runs=runs, held=held).reason
+
+
+def wait(
+    facts: WaitFacts,
+    admission: Admission,
+    *,
+    dispatching: bool = True,
+    runs: tuple[Lane, ...] = (),
+    held: tuple[SlotKey, ...] = (),
+) -> Wait:
     usage = Usage()
     for lane in runs:
         usage.take_run(lane)
     for key in held:
         usage.take_connection(key)
-    return reason(facts, usage=usage, limits=LIMITS, dispatching=dispatching, now_us=100)
+    return wait_of(facts, usage=usage, limits=LIMITS, admission=admission, dispatching=dispatching, now_us=100)
 
 
 def session(**changes: object) -> WaitFacts:
@@ -83,6 +100,29 @@ def test_the_runs_own_reasons_come_before_shared_ones() -> None:
         WaitReason.NO_RUNTIME,
         WaitReason.GLOBAL_LIMIT,
     ]
+
+
+@requirement("scheduler.queue.shows_reason")
+def test_a_rate_or_a_backoff_is_told_with_the_time_at_which_it_ends() -> None:
+    admission = Admission({"p": Rate(tokens_per_minute=60)})
+    admission.rates.restore("p", Gate(tokens=Bucket(9 * UNITS_PER_ONE, 100)))
+    assert wait(READY, admission) == Wait(WaitReason.RATE_LIMIT, 9_000_100)
+    admission.rates.restore("p", Gate(closed_until_us=777))
+    assert wait(READY, admission) == Wait(WaitReason.RATE_LIMIT, 777)
+    later = msgspec.structs.replace(READY, not_before_us=500)
+    assert wait(later, admission) == Wait(WaitReason.BACKOFF, 500)
+
+
+@requirement("scheduler.queue.shows_reason")
+def test_a_budget_is_told_while_others_hold_its_room() -> None:
+    admission = Admission({})
+    key = BudgetKey(BudgetScope.WORK_PACKET, "WP-1", BudgetType.TOKENS)
+    admission.ledger.load([(key, Account(100, spent=20, reserved=40))])
+    assert wait(READY, admission) == Wait(WaitReason.BUDGET)
+    admission.ledger.load([(key, Account(100, spent=20, reserved=30))])
+    assert wait(READY, admission) == Wait(WaitReason.READY)
+    admission.ledger.load([(key, Account(100, spent=70))])
+    assert wait(READY, admission) == Wait(WaitReason.READY), "it is looked at next, and ends"
 
 
 def test_every_reason_has_its_own_sentence() -> None:

@@ -13,7 +13,8 @@ from handshake.kernel.retry import Backoff, Fault, FaultKind, RetryAt, decide
 from handshake.kernel.session import SessionState
 from handshake.kernel.usage import TokenUsage
 from handshake.operations import views
-from handshake.operations.outcomes import KNOWN_FINISHES, LATE, PARTIAL, PROVIDER_ERROR, Ended
+from handshake.operations.attempts import LATE, Ended
+from handshake.operations.outcomes import KNOWN_FINISHES, PARTIAL, PROVIDER_ERROR
 from handshake.operations.views import JobArtifact
 from tests.requirement import requirement
 from tests.running import FINAL, PASSING, USAGE, Stage, content_of, settings_of

@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from handshake.kernel.errors import (
+    BudgetExceeded,
     ConsentRequired,
     HandshakeError,
     IntegrityBroken,
@@ -19,7 +20,7 @@ from handshake.kernel.errors import (
     RateLimited,
     StateConflict,
 )
-from handshake.kernel.ids import JobId, SessionId
+from handshake.kernel.ids import JobId, ModelId, SessionId
 from handshake.kernel.job import Backend, JobKind, JobState
 from handshake.kernel.lane import Lane
 from handshake.kernel.session import SessionState
@@ -28,6 +29,8 @@ from handshake.operations import runs
 from handshake.ports.store import Tx
 from tests.requirement import requirement
 from tests.running import MODEL, Stage, content_of, settings_of
+
+PRICED = ModelSettings(input_usd_micro_per_million=2_500_000, output_usd_micro_per_million=0)
 
 
 def rows_of(stage: Stage) -> dict[str, int]:
@@ -183,13 +186,32 @@ async def test_content_with_another_hash_than_claimed_is_refused_and_not_stored(
 
 
 async def test_a_turn_needs_an_open_local_session() -> None:
-    stage = await Stage.open()
-    cloud = await stage.create(backend=Backend.CLOUD)
+    stage = await Stage.open(settings_of(models={"dear": PRICED}))
+    cloud = await stage.create(backend=Backend.CLOUD, model_id=ModelId("dear"))
     ended = await stage.create()
     await stage.batch(stage.completing(ended))
     unknown = SessionId("018f0000-0000-7000-8000-000000000001")
     results = await stage.batch(*(stage.accepting(stage.turn(one)) for one in (cloud, ended, unknown)))
     assert [type(one) for one in results] == [ConsentRequired, InvalidTransition, NotFound]
+    assert stage.check().jobs == []
+
+
+@requirement("scheduler.budget.unknown_price_is_refused")
+@pytest.mark.parametrize(
+    "known", [None, ModelSettings(), ModelSettings(input_usd_micro_per_million=1), PRICED], ids=str
+)
+async def test_a_cloud_model_without_both_prices_is_refused_before_anybody_is_asked(
+    known: ModelSettings | None,
+) -> None:
+    stage = await Stage.open(settings_of(models={} if known is None else {"dear": known}))
+    cloud = await stage.create(backend=Backend.CLOUD, model_id=ModelId("dear"))
+    (refused,) = await stage.batch(stage.accepting(stage.turn(cloud)))
+    if known is PRICED:
+        assert isinstance(refused, ConsentRequired)
+    else:
+        assert isinstance(refused, BudgetExceeded)
+        assert refused.context["reason"] == "unknown_price"
+        assert "input_usd_per_million" in refused.hint
     assert stage.check().jobs == []
 
 

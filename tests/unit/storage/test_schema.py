@@ -20,8 +20,8 @@ from handshake.storage.schema import (
     migrations,
     open_reader,
     open_writer,
-    require_current,
     require_engine,
+    require_schema,
 )
 from handshake.storage.signing import SEED_BYTES, SigningKey
 from handshake.storage.sqlite_store import Place, SqliteStore, create
@@ -89,7 +89,7 @@ def test_new_database_is_marked_current_and_durable(tmp_path: Path) -> None:
     values = {name: db.pragma(name) for name in ("journal_mode", "synchronous", "foreign_keys", "trusted_schema")}
     assert values == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "trusted_schema": 0}
     assert migrate(db) == 0
-    require_current(db)
+    require_schema(db)
     db.close()
 
 

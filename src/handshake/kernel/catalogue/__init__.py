@@ -72,7 +72,6 @@ from handshake.kernel.catalogue.scheduling import (
 )
 from handshake.kernel.catalogue.session import (
     BudgetPaused,
-    BudgetType,
     EndStatus,
     SessionBudgetWarning,
     SessionCompleted,
@@ -134,7 +133,6 @@ __all__ = [
     "BreakerClosed",
     "BreakerOpened",
     "BudgetPaused",
-    "BudgetType",
     "BundleMode",
     "CapabilityDecision",
     "CascadeCancel",

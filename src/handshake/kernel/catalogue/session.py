@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from handshake.kernel.budget import BudgetScope, BudgetType
 from handshake.kernel.event import Payload, Retention, event
 from handshake.kernel.fields import Count, Id, Name, Sha256, Token, Usd
 from handshake.kernel.job import Backend
@@ -17,14 +18,6 @@ class EndStatus(StrEnum):
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
-
-
-class BudgetType(StrEnum):
-    """What a budget counts; it is the unit of the values beside it."""
-
-    CALLS = "calls"
-    TOKENS = "tokens"
-    USD_MICRO = "usd_micro"
 
 
 @event("session.created", fr_id="FR-EVT-SESS-001", retention=Retention.RUN)
@@ -92,8 +85,7 @@ class SessionBudgetWarning(Payload, frozen=True, kw_only=True):
 class BudgetPaused(Payload, frozen=True, kw_only=True):
     """A budget is used up and nothing more starts under it; values are in the unit of `budget_type`."""
 
-    budget_scope: Token
-    """`session`, `work_packet`, `workspace`."""
+    budget_scope: BudgetScope
     budget_type: BudgetType
     current_value: Count
     limit_value: Count

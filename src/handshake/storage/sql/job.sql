@@ -4,11 +4,12 @@
 INSERT INTO job (
   job_id, job_kind, session_id, turn_id, turn_seq, trace_id, wp_id, mt_id, state, provider_id, model_id,
   backend, lane, priority, concurrency_group, fairness_key, max_retries, retry_backoff, timeout_ms,
-  max_output_tokens, idempotency_key, request_sha256, created_at_us
+  max_output_tokens, idempotency_key, request_sha256, created_at_us, estimated_tokens, estimated_cost_usd_micro
 ) VALUES (
   :job_id, :job_kind, :session_id, :turn_id, :turn_seq, :trace_id, :wp_id, :mt_id, :state, :provider_id,
   :model_id, :backend, :lane, :priority, :concurrency_group, :fairness_key, :max_retries, :retry_backoff,
-  :timeout_ms, :max_output_tokens, :idempotency_key, :request_sha256, :created_at_us
+  :timeout_ms, :max_output_tokens, :idempotency_key, :request_sha256, :created_at_us, :estimated_tokens,
+  :estimated_cost_usd_micro
 );
 
 -- name: job_get
@@ -17,7 +18,8 @@ SELECT
   backend, lane, priority, concurrency_group, fairness_key, attempt, max_retries, retry_backoff, timeout_ms,
   max_output_tokens, idempotency_key, request_sha256, created_at_us, not_before_us, wait_reason,
   runtime_epoch, holds_slot, started_at_us, ended_at_us, reason, error_code, error_summary, prompt_hash,
-  answer_message_id, prompt_tokens, completion_tokens, total_tokens, failures, recoveries
+  answer_message_id, prompt_tokens, completion_tokens, total_tokens, failures, recoveries, estimated_tokens,
+  estimated_cost_usd_micro, settled_tokens, settled_cost_usd_micro, settled_is_estimate
 FROM job WHERE job_id = :job_id;
 
 -- name: job_answer
@@ -31,7 +33,8 @@ SELECT
   backend, lane, priority, concurrency_group, fairness_key, attempt, max_retries, retry_backoff, timeout_ms,
   max_output_tokens, idempotency_key, request_sha256, created_at_us, not_before_us, wait_reason,
   runtime_epoch, holds_slot, started_at_us, ended_at_us, reason, error_code, error_summary, prompt_hash,
-  answer_message_id, prompt_tokens, completion_tokens, total_tokens, failures, recoveries
+  answer_message_id, prompt_tokens, completion_tokens, total_tokens, failures, recoveries, estimated_tokens,
+  estimated_cost_usd_micro, settled_tokens, settled_cost_usd_micro, settled_is_estimate
 FROM job
 WHERE enqueue_seq > :after AND (:session_id IS NULL OR session_id = :session_id) AND (:state IS NULL OR state = :state)
 ORDER BY enqueue_seq LIMIT :limit;
@@ -51,17 +54,20 @@ SELECT state, count(*) FROM job GROUP BY state ORDER BY state;
 
 -- name: job_queue
 SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, concurrency_group,
-  fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id
+  fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id, estimated_tokens,
+  estimated_cost_usd_micro, wait_reason
 FROM job WHERE ended_at_us IS NULL AND state = 'queued';
 
 -- name: job_queued
 SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, concurrency_group,
-  fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id
+  fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id, estimated_tokens,
+  estimated_cost_usd_micro, wait_reason
 FROM job WHERE job_id = :job_id AND state = 'queued';
 
 -- name: job_queue_page
 SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, concurrency_group,
-  fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id
+  fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id, estimated_tokens,
+  estimated_cost_usd_micro, wait_reason
 FROM job WHERE ended_at_us IS NULL AND state = 'queued' AND enqueue_seq > :after ORDER BY enqueue_seq LIMIT :limit;
 
 -- name: job_head_of_session
@@ -88,7 +94,8 @@ WHERE job_id = :job_id AND state = 'queued' AND attempt = :attempt - 1;
 
 -- name: job_attempt
 SELECT state, attempt, runtime_epoch, turn_id, turn_seq, trace_id, wp_id, mt_id, lane, priority, provider_id, model_id,
-  concurrency_group, fairness_key, enqueue_seq, created_at_us, started_at_us, max_retries, retry_backoff, holds_slot, failures
+  concurrency_group, fairness_key, enqueue_seq, created_at_us, started_at_us, max_retries, retry_backoff, holds_slot,
+  failures, estimated_tokens, estimated_cost_usd_micro
 FROM job WHERE job_id = :job_id;
 
 -- name: job_request
@@ -103,7 +110,9 @@ WHERE j.job_id = :job_id AND (m.turn_seq = j.turn_seq OR m.turn_seq < j.turn_seq
 -- name: job_answered
 UPDATE job SET state = :state, holds_slot = 0, ended_at_us = :now_us, reason = :reason, error_code = :error_code,
   prompt_hash = :prompt_hash, answer_message_id = :answer_message_id, prompt_tokens = :prompt_tokens,
-  completion_tokens = :completion_tokens, total_tokens = :total_tokens
+  completion_tokens = :completion_tokens, total_tokens = :total_tokens,
+  settled_tokens = settled_tokens + :settled_tokens, settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost,
+  settled_is_estimate = settled_is_estimate OR :is_estimate
 WHERE job_id = :job_id AND state = 'running' AND attempt = :attempt AND runtime_epoch = :epoch;
 
 -- name: job_move
@@ -128,6 +137,24 @@ DELETE FROM open_connection;
 
 -- name: connections_open
 SELECT provider_id, model_id, concurrency_group FROM open_connection;
+
+-- name: job_settle
+UPDATE job SET settled_tokens = settled_tokens + :settled_tokens,
+  settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost,
+  settled_is_estimate = settled_is_estimate OR :is_estimate
+WHERE job_id = :job_id;
+
+-- name: job_settle_abandoned
+UPDATE job SET settled_tokens = settled_tokens + estimated_tokens,
+  settled_cost_usd_micro = settled_cost_usd_micro + estimated_cost_usd_micro, settled_is_estimate = 1
+WHERE holds_slot = 1;
+
+-- name: job_limited
+UPDATE job SET wait_reason = 'rate_limit' WHERE job_id = :job_id AND state = 'queued';
+
+-- name: job_refused
+UPDATE job SET state = :state, ended_at_us = :now_us, reason = :reason, error_code = :error_code, wait_reason = NULL
+WHERE job_id = :job_id AND state = 'queued';
 
 -- name: job_release
 UPDATE job SET holds_slot = 0
@@ -163,3 +190,16 @@ ON CONFLICT (lane, priority) DO UPDATE SET pass = excluded.pass;
 
 -- name: pass_tree_forget
 DELETE FROM tree_pass WHERE fairness_key = :tree;
+
+-- name: gates
+SELECT provider_id, requests_owed, requests_at_us, tokens_owed, tokens_at_us, closed_until_us, runtime_epoch, offset_us
+FROM provider_gate ORDER BY provider_id;
+
+-- name: gate_put
+INSERT INTO provider_gate (
+  provider_id, requests_owed, requests_at_us, tokens_owed, tokens_at_us, closed_until_us, runtime_epoch, offset_us
+) VALUES (
+  :provider_id, :requests_owed, :requests_at_us, :tokens_owed, :tokens_at_us, :closed_until_us, :epoch, :offset_us
+) ON CONFLICT (provider_id) DO UPDATE SET requests_owed = excluded.requests_owed,
+  requests_at_us = excluded.requests_at_us, tokens_owed = excluded.tokens_owed, tokens_at_us = excluded.tokens_at_us,
+  closed_until_us = excluded.closed_until_us, runtime_epoch = excluded.runtime_epoch, offset_us = excluded.offset_us;

@@ -5,12 +5,13 @@ INSERT INTO session (
   session_id, parent_session_id, root_session_id, spawn_depth, state, ending, running, waiting, blockers,
   paused, dispatched, model_id, provider_id, backend, parameter_class, role, lane, wp_id, mt_id,
   work_profile_id, execution_mode, memory_policy, title, next_seq, next_turn_seq, thread_bytes, total_tokens,
-  last_error, created_at_us, updated_at_us, ended_at_us
+  last_error, created_at_us, updated_at_us, ended_at_us, settled_tokens, settled_cost_usd_micro, budgeted
 ) VALUES (
   :session_id, :parent_session_id, :root_session_id, :spawn_depth, :state, :ending, :running, :waiting,
   :blockers, :paused, :dispatched, :model_id, :provider_id, :backend, :parameter_class, :role, :lane, :wp_id,
   :mt_id, :work_profile_id, :execution_mode, :memory_policy, :title, :next_seq, :next_turn_seq, :thread_bytes,
-  :total_tokens, :last_error, :created_at_us, :updated_at_us, :ended_at_us
+  :total_tokens, :last_error, :created_at_us, :updated_at_us, :ended_at_us, :settled_tokens, :settled_cost_usd_micro,
+  :budgeted
 );
 
 -- name: session_get
@@ -18,7 +19,7 @@ SELECT
   session_id, parent_session_id, root_session_id, spawn_depth, state, ending, running, waiting, blockers,
   paused, dispatched, model_id, provider_id, backend, parameter_class, role, lane, wp_id, mt_id,
   work_profile_id, execution_mode, memory_policy, title, next_seq, next_turn_seq, thread_bytes, total_tokens,
-  last_error, created_at_us, updated_at_us, ended_at_us
+  last_error, created_at_us, updated_at_us, ended_at_us, settled_tokens, settled_cost_usd_micro, budgeted
 FROM session WHERE session_id = :session_id;
 
 -- name: session_page
@@ -26,7 +27,7 @@ SELECT
   session_id, parent_session_id, root_session_id, spawn_depth, state, ending, running, waiting, blockers,
   paused, dispatched, model_id, provider_id, backend, parameter_class, role, lane, wp_id, mt_id,
   work_profile_id, execution_mode, memory_policy, title, next_seq, next_turn_seq, thread_bytes, total_tokens,
-  last_error, created_at_us, updated_at_us, ended_at_us
+  last_error, created_at_us, updated_at_us, ended_at_us, settled_tokens, settled_cost_usd_micro, budgeted
 FROM session
 WHERE session_id > :after AND (:state IS NULL OR state = :state) AND (:role IS NULL OR role = :role)
   AND (:wp_id IS NULL OR wp_id = :wp_id)
@@ -39,7 +40,8 @@ SELECT state, count(*) FROM session GROUP BY state ORDER BY state;
 SELECT session_id FROM session WHERE ending = 'open' AND (paused = 1 OR blockers > 0 OR waiting > 0);
 
 -- name: session_accept_facts
-SELECT ending, state, next_seq, next_turn_seq, model_id, provider_id, backend, lane, root_session_id, wp_id, mt_id
+SELECT ending, state, next_seq, next_turn_seq, model_id, provider_id, backend, lane, root_session_id, wp_id, mt_id,
+  thread_bytes, budgeted
 FROM session WHERE session_id = :session_id;
 
 -- name: session_accepted
@@ -79,7 +81,8 @@ SELECT ending, running, waiting, blockers, paused, dispatched, next_seq FROM ses
 
 -- name: session_answered
 UPDATE session SET running = 0, state = :state, next_seq = :next_seq, thread_bytes = thread_bytes + :bytes,
-  total_tokens = total_tokens + :tokens, last_error = :last_error, updated_at_us = :now_us
+  total_tokens = total_tokens + :tokens, last_error = :last_error, updated_at_us = :now_us,
+  settled_tokens = settled_tokens + :settled_tokens, settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost
 WHERE session_id = :session_id AND ending = 'open' AND running = 1;
 
 -- name: message_insert
@@ -101,3 +104,18 @@ FROM message WHERE session_id = :session_id AND seq > :after ORDER BY seq LIMIT 
 SELECT m.turn_seq, m.role, m.content_artifact_id, a.data FROM message AS m
 JOIN artifact AS a ON a.sha256 = m.content_artifact_id
 WHERE m.session_id = :session_id AND m.turn_seq <= :turn_seq ORDER BY m.turn_seq, m.seq;
+
+-- name: session_settle
+UPDATE session SET settled_tokens = settled_tokens + :settled_tokens,
+  settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost
+WHERE session_id = :session_id;
+
+-- name: session_settle_abandoned
+UPDATE session SET (settled_tokens, settled_cost_usd_micro) = (
+  SELECT session.settled_tokens + sum(job.estimated_tokens),
+    session.settled_cost_usd_micro + sum(job.estimated_cost_usd_micro)
+  FROM job WHERE job.session_id = session.session_id AND job.holds_slot = 1)
+WHERE session_id IN (SELECT session_id FROM job WHERE holds_slot = 1);
+
+-- name: session_run_refused
+UPDATE session SET last_error = :last_error, updated_at_us = :now_us WHERE session_id = :session_id;

@@ -177,6 +177,9 @@ class Observer:
             elif event.type == "session_scheduler.retry":
                 job = self._journal.job(event.job_id)
                 job.not_before_us = self._clock.monotonic_us() + event.payload["backoff_ms"] * 1_000
+            elif event.type == "session_scheduler.rate_limited":
+                until_us = self._clock.monotonic_us() + event.payload["backoff_ms"] * 1_000
+                self._order.close(event.payload["provider"], until_us)
         for hear in self.heard:
             hear(event)
 

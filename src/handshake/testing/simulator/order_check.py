@@ -39,6 +39,9 @@ class OrderCheck:
         self._backing_off: set[str] = set()
         self._behind = dict.fromkeys(LANES, 0.0)
         self._dispatches = 0
+        self._closed: dict[str, int] = {}
+        """Until when providers were told to be closed, or to have a rate that makes runs wait."""
+        self._now_us = 0
         self.usage = Usage()
         """Slots as the rows hold them."""
         self._idle_since_us: int | None = None
@@ -73,8 +76,16 @@ class OrderCheck:
 
     def wake(self, now_us: int) -> None:
         """Look again at the sessions whose backoff may be over."""
+        self._now_us = now_us
         for session_id in list(self._backing_off):
             self.look(self._journal.sessions[session_id], now_us)
+
+    def close(self, provider_id: str, until_us: int) -> None:
+        """Take note that a provider's rate makes runs wait, at least until then."""
+        self._closed[provider_id] = max(until_us, self._closed.get(provider_id, 0))
+
+    def _is_open(self, key: SlotKey) -> bool:
+        return key.provider_id not in self._limits.rates and self._closed.get(key.provider_id, 0) <= self._now_us
 
     def dispatched(self, job: ToldJob) -> None:
         """Judge a dispatch that is about to be taken note of.
@@ -123,7 +134,7 @@ class OrderCheck:
             reserved=limits.primary_reserved,
         ):
             return False
-        return any(self.usage.full(key, limits) is None for key in self._bins[lane])
+        return any(self.usage.full(key, limits) is None and self._is_open(key) for key in self._bins[lane])
 
     def _require_first(self, job: ToldJob) -> None:
         if job.lane is not Lane.PRIMARY and self._journal.running_primary < self._limits.primary_reserved:
