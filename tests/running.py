@@ -169,12 +169,14 @@ class Stage:
         partial: str = "",
         body: str = "",
         error: HandshakeError | None = None,
+        tried: bool = True,
     ) -> Unit[Ended]:
         """Return the unit that records a failed attempt."""
         failure = Failure(
             error=error or ProviderFailed(job_id=ticket.job_id), fault=fault, prompt_hash="0" * 64,
             partial=content_of(partial.encode()) if partial else None,
             provider_body=content_of(body.encode()) if body else None, timing=Timing(7, None),
+            tried=tried,
         )  # fmt: skip
         return lambda tx: outcomes.fail(tx, self.queue, ticket, failure, epoch=self.epoch)
 

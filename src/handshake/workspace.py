@@ -53,6 +53,12 @@ class Result(msgspec.Struct, frozen=True):
     error_code: str | None
     reason: str | None
     attempts: int
+    settled_tokens: int = 0
+    """What all attempts took."""
+    cost_usd_micro: int = 0
+    """What that cost by the model's price."""
+    is_estimate: bool = False
+    """Whether what they took is only what was expected, because a provider did not report it."""
 
 
 class TurnHandle:
@@ -466,6 +472,9 @@ def result_of(reader: Reader, job_id: JobId) -> Result:
         error_code=job.error_code,
         reason=job.reason,
         attempts=job.attempt,
+        settled_tokens=job.settled_tokens,
+        cost_usd_micro=job.settled_cost_usd_micro,
+        is_estimate=job.settled_is_estimate,
     )
 
 

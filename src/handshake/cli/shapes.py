@@ -112,7 +112,7 @@ def job(one: Job) -> Shape:
         "estimated_cost_usd": dollars(one.estimated_cost_usd_micro),
         "reserved_cost_usd": dollars(one.reserved_cost_usd_micro),
         "settled_tokens": one.settled_tokens,
-        "settled_cost_usd": dollars(one.settled_cost_usd_micro),
+        "cost_usd": dollars(one.settled_cost_usd_micro),
         "settled_is_estimate": one.settled_is_estimate,
         "created_at": rfc3339(one.created_at_us),
         "not_before": moment(one.not_before_us or None),
@@ -137,6 +137,9 @@ def result(one: Result) -> Shape:
         "usage": None
         if counted is None
         else usage(counted.prompt_tokens, counted.completion_tokens, counted.total_tokens),
+        "settled_tokens": one.settled_tokens,
+        "cost_usd": dollars(one.cost_usd_micro),
+        "settled_is_estimate": one.is_estimate,
         "attempts": one.attempts,
         "error_code": one.error_code,
         "reason": one.reason,

@@ -59,6 +59,7 @@ async def test_an_answer_is_message_usage_and_event_in_one_commit() -> None:
     assert (answer.role, answer.token_count, answer.message_id) == ("ASSISTANT", 2, job.answer_message_id)
 
 
+@requirement("provider.usage.missing_is_null")
 @pytest.mark.parametrize("usage", [None, TokenUsage(), TokenUsage(4, None, None)])
 async def test_a_figure_that_was_not_reported_is_null_and_not_0(usage: TokenUsage | None) -> None:
     stage, _, job_id = await one_run()
@@ -70,6 +71,8 @@ async def test_a_figure_that_was_not_reported_is_null_and_not_0(usage: TokenUsag
     figures = {"prompt_tokens": prompt_tokens} if prompt_tokens else {}
     assert event["token_usage"] == (None if usage is None else figures)
     assert stage.check().messages[-1].token_count is None
+    assert job.estimated_tokens > 4
+    assert (job.settled_tokens, job.settled_is_estimate) == (job.estimated_tokens, True)
 
 
 async def test_an_answer_that_was_filtered_completes_with_issues() -> None:

@@ -65,6 +65,7 @@ async def test_a_stream_is_an_answer() -> None:
     [chunked(event_stream("Hi", usage=None)), response(whole_answer("Hi", usage=None))],
     ids=["stream", "whole"],
 )
+@requirement("provider.usage.missing_is_null")
 async def test_usage_that_is_missing_is_null_in_every_record(reply: Reply) -> None:
     async with desk(reply) as (one, session, _):
         turn = await session.send("Hi")
@@ -76,6 +77,8 @@ async def test_usage_that_is_missing_is_null_in_every_record(reply: Reply) -> No
         assert found.messages[-1].token_count is None
         (event,) = found.of("llm_inference")
         assert event.payload["token_usage"] is None
+        assert (result.settled_tokens, result.is_estimate) == (job.estimated_tokens, True)
+        assert job.estimated_tokens > 0
 
 
 @requirement("scheduler.timeout.is_enforced", "scheduler.retry.transient_only")

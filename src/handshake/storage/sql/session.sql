@@ -105,17 +105,19 @@ SELECT m.turn_seq, m.role, m.content_artifact_id, a.data FROM message AS m
 JOIN artifact AS a ON a.sha256 = m.content_artifact_id
 WHERE m.session_id = :session_id AND m.turn_seq <= :turn_seq ORDER BY m.turn_seq, m.seq;
 
+-- The sums of a session that has ended were told with its end; what comes later stands with the job.
 -- name: session_settle
 UPDATE session SET settled_tokens = settled_tokens + :settled_tokens,
   settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost
-WHERE session_id = :session_id;
+WHERE session_id = :session_id AND ending = 'open';
 
 -- name: session_settle_abandoned
-UPDATE session SET (settled_tokens, settled_cost_usd_micro) = (
-  SELECT session.settled_tokens + sum(job.estimated_tokens),
-    session.settled_cost_usd_micro + sum(job.estimated_cost_usd_micro)
-  FROM job WHERE job.session_id = session.session_id AND job.holds_slot = 1)
-WHERE session_id IN (SELECT session_id FROM job WHERE holds_slot = 1);
+UPDATE session SET settled_tokens = settled_tokens + held.tokens,
+  settled_cost_usd_micro = settled_cost_usd_micro + held.cost
+FROM (
+  SELECT session_id, sum(estimated_tokens) AS tokens, sum(estimated_cost_usd_micro) AS cost
+  FROM job WHERE holds_slot = 1 GROUP BY session_id) AS held
+WHERE session.session_id = held.session_id AND session.ending = 'open';
 
 -- name: session_run_refused
 UPDATE session SET last_error = :last_error, updated_at_us = :now_us WHERE session_id = :session_id;
