@@ -28,7 +28,7 @@ from handshake.kernel.lane import Lane
 from handshake.kernel.message import MessageRole, SourceKind
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.queued_run import QueuedRun
-from handshake.kernel.retry import Backoff, Fault, FaultKind, Reach, RetryAt, closure_ms, decide
+from handshake.kernel.retry import Backoff, Fault, FaultKind, GiveUp, Reach, RetryAt, closure_ms, decide
 from handshake.kernel.session import Ending, Facts, SessionState, derive
 from handshake.kernel.units import US_PER_MS
 from handshake.kernel.usage import TokenUsage
@@ -163,17 +163,7 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
     settled = judged(queue, row, None, reach)
     if not counts(row, ticket, epoch):
         return discard(tx, queue, ticket, row, failure.partial, settled, reach)
-    verdict, closed_ms = None, None
-    if failure.fault is not None:
-        backoff = Backoff(row.retry_backoff)
-        verdict = decide(
-            failure.fault,
-            job_id=ticket.job_id,
-            attempt=row.failures + 1,
-            max_retries=row.max_retries,
-            backoff=backoff,
-        )
-        closed_ms = closure_ms(failure.fault, job_id=ticket.job_id, attempt=row.failures + 1, backoff=backoff)
+    verdict, closed_ms = _verdict(ticket, row, failure.fault)
     keep(tx, ticket, PARTIAL, failure.partial)
     keep(tx, ticket, PROVIDER_ERROR, failure.provider_body)
     next_seq, after = _session_after(tx, ticket)
@@ -219,6 +209,15 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
     queue.free_connection(row.key)
     queue.vacate(ticket.session_id, Lane(row.lane))
     return Ended(JobState.FAILED, True)
+
+
+def _verdict(ticket: RunTicket, row: Attempted, fault: Fault | None) -> tuple[RetryAt | GiveUp | None, int | None]:
+    """Return what to do after a fault, and for how long it closes the provider; neither if a refusal was no fault."""
+    if fault is None:
+        return None, None
+    failures, backoff = row.failures + 1, Backoff(row.retry_backoff)
+    verdict = decide(fault, job_id=ticket.job_id, attempt=failures, max_retries=row.max_retries, backoff=backoff)
+    return verdict, closure_ms(fault, job_id=ticket.job_id, attempt=failures, backoff=backoff)
 
 
 def hand_back(

@@ -1,4 +1,5 @@
--- Sessions and messages. Column lists stand in the order of the records' fields.
+-- Sessions and messages. Column lists stand in the order of the records' fields. The sums of a session that has ended
+-- were told with its end; what is settled later stands with the job alone.
 
 -- name: session_insert
 INSERT INTO session (
@@ -105,7 +106,6 @@ SELECT m.turn_seq, m.role, m.content_artifact_id, a.data FROM message AS m
 JOIN artifact AS a ON a.sha256 = m.content_artifact_id
 WHERE m.session_id = :session_id AND m.turn_seq <= :turn_seq ORDER BY m.turn_seq, m.seq;
 
--- The sums of a session that has ended were told with its end; what comes later stands with the job.
 -- name: session_settle
 UPDATE session SET settled_tokens = settled_tokens + :settled_tokens,
   settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost
