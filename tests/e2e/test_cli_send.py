@@ -153,7 +153,7 @@ async def test_a_cloud_is_refused_with_the_code_for_denied(handshake: CommandLin
         configure(handshake.folder, upstream.base_url, "forwards_to_cloud = true\n")
         session = await handshake.session()
         unpriced = await handshake("session", "send", session, "one", "--json")
-        price = "[providers.tiny.models.tiny]\ninput_usd_per_million = 0.5\noutput_usd_per_million = 1.5\n"
+        price = "[providers.tiny.models.tiny-words]\ninput_usd_per_million = 0.5\noutput_usd_per_million = 1.5\n"
         configure(handshake.folder, upstream.base_url, f"forwards_to_cloud = true\n{price}")
         refused = await handshake("session", "send", session, "one", "--json")
         assert upstream.received == []

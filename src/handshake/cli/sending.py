@@ -11,7 +11,15 @@ from handshake.cli import place, shapes
 from handshake.cli.border import Interrupted, report
 from handshake.cli.command import Invocation, verb
 from handshake.cli.rendering import note, print_object, print_text
-from handshake.kernel.errors import InvalidRequest, InvalidTransition, StateConflict, TooLarge, Unexpected, catalogue
+from handshake.kernel.errors import (
+    BudgetExceeded,
+    InvalidRequest,
+    InvalidTransition,
+    StateConflict,
+    TooLarge,
+    Unexpected,
+    catalogue,
+)
 from handshake.kernel.settings import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
@@ -225,12 +233,15 @@ def _failure(result: Result) -> HandshakeError:
     otherwise = StateConflict if result.state is JobState.CANCELLED else Unexpected
     leaf = known.get(result.error_code or "", otherwise)
     show, artifacts = f"handshake job show {result.job_id}", f"handshake job artifacts {result.job_id}"
+    hint = f"look at it: {show}; what the provider left: {artifacts}"
+    if leaf is BudgetExceeded:
+        hint = f"look at the budgets that bind it: handshake session show {result.session_id}"
     return leaf(
         job_id=result.job_id,
         state=result.state.value,
         reason=result.reason,
         attempts=result.attempts,
-        hint=f"look at it: {show}; what the provider left: {artifacts}",
+        hint=hint,
     )
 
 

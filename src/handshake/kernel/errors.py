@@ -236,7 +236,7 @@ class BudgetExceeded(Refused, code="HSK-402-BUDGET-EXCEEDED", http_status=402):
     """The call would exceed the budget of its session, work packet or workspace."""
 
     sentence = "the call would exceed a budget"
-    hint = "Ask an operator to raise the named budget, or ask the model for less."
+    hint = "`handshake session show` tells what is spent; ask an operator to raise the budget, or the model for less."
 
 
 class CapabilityMissing(Refused, code="HSK-403-CAPABILITY", http_status=403):
