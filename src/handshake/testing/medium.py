@@ -85,6 +85,11 @@ class Medium:
         self._dead = True
 
     @property
+    def in_trouble(self) -> bool:
+        """Whether something is wrong with it, or will be at some operation."""
+        return self._trouble is not None or self._quota is not None
+
+    @property
     def is_dead(self) -> bool:
         """Whether the power is gone."""
         return self._dead

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from handshake.kernel.job import JobState
-from handshake.kernel.limit import Limits
 from handshake.kernel.message import MessageRole
 from handshake.testing.simulator.journal import Journal, ToldEvent, ToldJob
 from handshake.testing.simulator.scripted_provider import Call, Listener
+from handshake.testing.simulator.slot_bounds import SlotBounds, SlotCount
 from handshake.testing.simulator.violation import Violation, require
 from handshake.testing.virtual_clock import VirtualClock
 
@@ -26,21 +26,20 @@ class CallHistory(Listener):
 
     Args:
         journal: sessions and jobs as the log tells them.
-        limits: those of the settings.
+        bounds: the limits of the settings.
         clock: the time.
         report: takes what does not hold; a provider cannot raise into the client that calls it.
     """
 
     def __init__(
-        self, journal: Journal, limits: Limits, clock: VirtualClock, report: Callable[[Violation], None]
+        self, journal: Journal, bounds: SlotBounds, clock: VirtualClock, report: Callable[[Violation], None]
     ) -> None:
         self._journal = journal
-        self._limits = limits
         self._clock = clock
         self._report = report
         self._by_content: dict[str, str] = {}
         self._open: dict[int, tuple[Call, ToldJob]] = {}
-        self._at_once: Counter[tuple[str, str]] = Counter()
+        self._slots = SlotCount(bounds)
         self._answered: Counter[str] = Counter()
         self._attempts: set[tuple[str, int]] = set()
         self._bodies: dict[str, str] = {}
@@ -97,8 +96,9 @@ class CallHistory(Listener):
         self._open[id(call)] = (call, job)
         self.calls += 1
         self.most_at_once = max(self.most_at_once, len(self._open))
-        self._count(job, 1)
-        self._require_limits(job)
+        self._slots.add(job.key, 1)
+        over = self._slots.over(job.key)
+        require(over is None, "scheduler.limit.is_never_exceeded", f"too many calls at once at {over}", job.job_id)
 
     def _require_thread(self, call: Call, job: ToldJob) -> None:
         """The request holds the session's answered turns and its own, and is the same for every attempt."""
@@ -109,22 +109,12 @@ class CallHistory(Listener):
         same = self._bodies.setdefault(job.job_id, digest) == digest
         require(same, "message.thread.rebuilds_same_bytes", "another attempt sent another request", job.job_id)
 
-    def _require_limits(self, job: ToldJob) -> None:
-        limits, key = self._limits, job.key
-        for name, limit in (
-            (("provider", key.provider_id), limits.of_provider(key)),
-            (("model", f"{key.provider_id}/{key.model_id}"), limits.of_model(key)),
-            (("group", key.group or ""), limits.groups.get(key.group or "")),
-        ):
-            fits = limit is None or self._at_once[name] <= limit
-            require(fits, "scheduler.limit.is_never_exceeded", f"{self._at_once[name]} calls at one {name[0]}", name[1])
-
     def _ended(self, call: Call) -> None:
         call_and_job = self._open.pop(id(call), None)
         if call_and_job is None or call.ended_us is None:
             return
         job = call_and_job[1]
-        self._count(job, -1)
+        self._slots.add(job.key, -1)
         seen = (call.provider_id, call.number, job.job_id, job.attempt, call.begun_us, call.ended_us, call.sent_bytes)
         self.digest.update(repr((seen, self._bodies[job.job_id])).encode())
         lasted_us = call.ended_us - call.begun_us
@@ -135,10 +125,3 @@ class CallHistory(Listener):
             late_us = call.ended_us + self.stood_us - cancelled_us
             prompt = late_us <= PROMPT_US + self.stood_us
             require(prompt, "scheduler.cancel.is_prompt", f"closed {late_us // 1_000} ms after a cancel", job.job_id)
-
-    def _count(self, job: ToldJob, step: int) -> None:
-        key = job.key
-        self._at_once["provider", key.provider_id] += step
-        self._at_once["model", f"{key.provider_id}/{key.model_id}"] += step
-        if key.group is not None:
-            self._at_once["group", key.group] += step

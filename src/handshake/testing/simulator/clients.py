@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from random import Random
 
-from handshake.kernel.errors import Conflict, HandshakeError, InvalidTransition, Unavailable
+from handshake.kernel.errors import Conflict, Integrity, InvalidTransition, Unavailable
 from handshake.kernel.ids import JobId
 from handshake.kernel.job import TERMINAL, JobState
 from handshake.operations.feed import Over, Text
@@ -65,10 +66,7 @@ class Conversation:
 
     async def act(self) -> None:
         """Do everything, and end the session."""
-        try:
-            await self._act()
-        except Violation as broken:
-            self._world.report(broken)
+        await self._guarded(self._act())
 
     async def _act(self) -> None:
         client = self._client
@@ -94,11 +92,14 @@ class Conversation:
         for one in self._following:
             await one
 
-    async def _guarded(self, work: object) -> None:
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        """Do something, and report what it was told that nobody should be told."""
         try:
-            await work  # type: ignore[misc]
+            await work
         except Violation as broken:
             self._world.report(broken)
+        except Integrity as told:
+            self._world.report(Violation("recovery.batch.rollback_is_whole", f"a client was told {told}"))
 
     async def _sleep(self, span_ms: int) -> None:
         if span_ms:
@@ -227,7 +228,7 @@ class Conversation:
                 return
             except InvalidTransition:  # it was stored, and the runtime died before it said so
                 return
-            except HandshakeError:
+            except (Conflict, Unavailable):
                 await self._again(life)
 
 

@@ -53,6 +53,7 @@ class Mishap:
             (disk.fill_at if plan.kind is FaultKind.DISK_FULL else disk.break_at)(soon)
             await self._sleep(around(self._chance, plan.for_ms))
             disk.lift()
+            world.observer.excuse()
         elif plan.kind is FaultKind.CLOCK_JUMP:
             world.clock.jump_wall((-plan.for_ms if plan.back else plan.for_ms) * US_PER_MS)
         elif plan.kind is FaultKind.SUSPEND:

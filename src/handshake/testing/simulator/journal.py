@@ -13,6 +13,8 @@ from handshake.kernel.session import SessionState
 from handshake.testing.simulator.violation import Violation, require
 
 _CONTENT_FILTER = "content_filter"
+_PASSING = frozenset("connect reset incomplete timeout_first_byte timeout_idle timeout_total".split())
+_PASSING_STATUS = frozenset({408, 409, 429})
 
 
 class ToldEvent(msgspec.Struct, frozen=True, gc=False):
@@ -50,6 +52,8 @@ class ToldJob(msgspec.Struct, gc=False):
     handed_on: bool = False
     """Whether a client saw a piece of the answer of the present attempt."""
     messages: int = 0
+    retries: int = 0
+    """Attempts that failed for a passing reason."""
 
 
 class ToldSession(msgspec.Struct, gc=False):
@@ -198,10 +202,15 @@ def _inferred(journal: Journal, event: ToldEvent) -> None:
 
 def _retried(journal: Journal, event: ToldEvent) -> None:
     job = journal.job(event.job_id)
-    if event.payload["fault"] != "stopped":
-        require(
-            not job.handed_on, "scheduler.retry.not_after_bytes", "tried again after text was handed on", job.job_id
-        )
+    fault, status = event.payload["fault"], event.payload.get("status") or 0
+    if fault != "stopped":
+        job.retries += 1
+        known = "scheduler.retry.transient_only"
+        passing = fault in _PASSING or (fault == "status" and (status in _PASSING_STATUS or status // 100 == 5))
+        require(passing, known, f"tried again after {fault} {status}", job.job_id)
+        require(job.retries <= job.max_retries, known, f"tried again {job.retries} times", job.job_id)
+        handed_on = job.handed_on
+        require(not handed_on, "scheduler.retry.not_after_bytes", "tried again after text was handed on", job.job_id)
     job.failing = job.handed_on = False
     journal.move(job.job_id, JobState.QUEUED)
 

@@ -74,6 +74,7 @@ class Observer:
         """
         self.commits += 1
         now_us = self._clock.monotonic_us()
+        self._order.before_batch(now_us)
         events = self._new_events(reader)
         dispatches = [one for one in events if one.type == "session_scheduler.dispatch"]
         for event in events:
@@ -90,7 +91,6 @@ class Observer:
         for session in sessions:
             self._flags(session, session_rows[session.session_id])
             self._order.look(session, now_us)
-        self._order.wake(now_us)
         for event in dispatches:
             self._dispatch(event, now_us)
         for job in jobs:
@@ -111,7 +111,7 @@ class Observer:
             row: Any = reader.row("event_by_seq", {"seq": self.size})
             same = row is not None and row[5].hex() == self._prev
             require(same, "recovery.power_loss.loses_nothing", "the log is another one", self.size)
-        self._order.restart()
+        self._order.restart(self._clock.monotonic_us())
         self.committed(reader, set())  # what was committed when the process died, and nobody was told
         for job in self._journal.jobs.values():
             self._order.holds(job, False)
@@ -119,6 +119,14 @@ class Observer:
                 stored: Any = reader.row("job_get", {"job_id": job.job_id})
                 left_us = max(0, stored[_J["not_before_us"]] - self._clock.now_us())
                 job.not_before_us = self._clock.monotonic_us() + left_us
+
+    def closing(self) -> None:
+        """Expect that the runtime starts nothing more."""
+        self._order.stop()
+
+    def excuse(self) -> None:
+        """Take no account of what waited until now: nothing could start."""
+        self._order.excuse(self._clock.monotonic_us())
 
     def check_all(self, reader: Reader, key: VerifierKey) -> invariants.Contents:
         """Read and check everything.

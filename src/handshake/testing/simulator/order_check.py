@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 
-from handshake.kernel.lane import LANES, Lane, may_take
-from handshake.kernel.limit import Limits, SlotKey, Usage
+from handshake.kernel.lane import LANES, Lane
+from handshake.kernel.limit import SlotKey
 from handshake.testing.simulator.journal import Journal, ToldJob, ToldSession
+from handshake.testing.simulator.slot_bounds import SlotBounds, SlotCount
 from handshake.testing.simulator.violation import Violation, require
 
 SHARE_SLACK = 6.0
@@ -25,14 +26,13 @@ class OrderCheck:
 
     Args:
         journal: sessions and jobs.
-        limits: those of the settings.
-        weights: of the lanes.
+        bounds: the limits of the settings.
     """
 
-    def __init__(self, journal: Journal, limits: Limits, weights: dict[Lane, int]) -> None:
+    def __init__(self, journal: Journal, bounds: SlotBounds) -> None:
         self._journal = journal
-        self._limits = limits
-        self._weights = weights
+        self._bounds = bounds
+        self._weights = bounds.weights
         self._bins: dict[Lane, dict[SlotKey, dict[str, ToldJob]]] = {lane: defaultdict(dict) for lane in LANES}
         self._where: dict[str, ToldJob] = {}
         """The ready head of a session."""
@@ -42,14 +42,27 @@ class OrderCheck:
         self._closed: dict[str, int] = {}
         """Until when providers were told to be closed, or to have a rate that makes runs wait."""
         self._now_us = 0
-        self.usage = Usage()
-        """Slots as the rows hold them."""
+        self._slots = SlotCount(bounds)
+        """As the rows hold them."""
         self._idle_since_us: int | None = None
+        self._able_since_us = 0
+        self._starting = True
         self._went: dict[tuple[Lane, int, SlotKey, str], deque[int]] = {}
 
-    def restart(self) -> None:
-        """Begin anew after a runtime died: shares are counted afresh."""
+    def restart(self, now_us: int) -> None:
+        """Begin anew after a runtime died: shares are counted afresh, and what was cut may go first once more."""
+        self._starting = True
+        self.excuse(now_us)
+        self._went.clear()
         self._behind = dict.fromkeys(LANES, 0.0)
+
+    def stop(self) -> None:
+        """Expect that nothing more starts: the runtime stops."""
+        self._starting = False
+
+    def excuse(self, now_us: int) -> None:
+        """Take no account of what waited before now: nothing could start."""
+        self._able_since_us = now_us
         self._idle_since_us = None
 
     def look(self, session: ToldSession, now_us: int) -> None:
@@ -74,18 +87,32 @@ class OrderCheck:
             self._bins[head.lane][head.key][head.job_id] = head
             head.ready_since = self._dispatches
 
-    def wake(self, now_us: int) -> None:
-        """Look again at the sessions whose backoff may be over."""
-        self._now_us = now_us
-        for session_id in list(self._backing_off):
+    def before_batch(self, now_us: int) -> None:
+        """Look again at the sessions whose backoff is over, and judge whether somebody noticed.
+
+        Raises:
+            Violation: a run has been admissible since a backoff or a closure ended.
+        """
+        before_us, self._now_us = self._now_us, now_us
+        ended = [until_us for until_us in self._closed.values() if before_us < until_us <= now_us]
+        over = sorted(session_id for session_id in self._backing_off if self._ends_us(session_id) <= now_us)
+        ended += [self._ends_us(session_id) for session_id in over]
+        for session_id in over:
             self.look(self._journal.sessions[session_id], now_us)
+        if ended and self._idle_since_us is None and any(self._admissible(lane) for lane in LANES):
+            self._idle_since_us = max(*ended, self._able_since_us)
+            self._require_soon(now_us)
+
+    def _ends_us(self, session_id: str) -> int:
+        head = self._journal.sessions[session_id].head
+        return 0 if head is None else self._journal.jobs[head].not_before_us
 
     def close(self, provider_id: str, until_us: int) -> None:
         """Take note that a provider's rate makes runs wait, at least until then."""
         self._closed[provider_id] = max(until_us, self._closed.get(provider_id, 0))
 
     def _is_open(self, key: SlotKey) -> bool:
-        return key.provider_id not in self._limits.rates and self._closed.get(key.provider_id, 0) <= self._now_us
+        return key.provider_id not in self._bounds.rated and self._closed.get(key.provider_id, 0) <= self._now_us
 
     def dispatched(self, job: ToldJob) -> None:
         """Judge a dispatch that is about to be taken note of.
@@ -94,6 +121,8 @@ class OrderCheck:
             Violation: another run had to go, or this one must wait.
         """
         session = self._journal.sessions[job.session_id]
+        one = session.running is None
+        require(one, "session.state.active_iff_one_running", "a second run of a session started", job.job_id)
         require(session.head == job.job_id, "scheduler.session.head_only", "a later turn overtook", job.job_id)
         require(not session.paused, "session.pause.keeps_queue", "a run of a paused session started", job.job_id)
         require(
@@ -114,30 +143,25 @@ class OrderCheck:
         self._dispatches += 1
 
     def _require_room(self, job: ToldJob) -> None:
-        journal, limits = self._journal, self._limits
+        journal, bounds = self._journal, self._bounds
         known = "scheduler.limit.is_never_exceeded"
-        require(journal.running < limits.total, known, "more runs than max_concurrent_runs", job.job_id)
-        full = self.usage.full(job.key, limits)
-        require(full is None, known, f"a run started over its {full}", job.job_id)
-        if job.lane is not Lane.PRIMARY:
-            others = journal.running - journal.running_primary
-            fits = others < limits.total - limits.primary_reserved
-            require(fits, "scheduler.lane.primary_never_starves", "another lane took PRIMARY's reserve", job.job_id)
+        require(journal.running < bounds.total, known, "more runs than max_concurrent_runs", job.job_id)
+        full = self._slots.full(job.key)
+        require(full is None, known, f"a run started over the limit of {full}", job.job_id)
+        fits = bounds.admits(job.lane, running=journal.running, primary=journal.running_primary)
+        require(fits, "scheduler.lane.primary_never_starves", "another lane took PRIMARY's reserve", job.job_id)
 
     def _admissible(self, lane: Lane) -> bool:
-        journal, limits = self._journal, self._limits
-        if not may_take(
-            lane,
-            running=journal.running,
-            primary=journal.running_primary,
-            limit=limits.total,
-            reserved=limits.primary_reserved,
-        ):
+        journal = self._journal
+        if not self._bounds.admits(lane, running=journal.running, primary=journal.running_primary):
             return False
-        return any(self.usage.full(key, limits) is None and self._is_open(key) for key in self._bins[lane])
+        return self._has_room(lane)
+
+    def _has_room(self, lane: Lane) -> bool:
+        return any(self._slots.full(key) is None and self._is_open(key) for key in self._bins[lane])
 
     def _require_first(self, job: ToldJob) -> None:
-        if job.lane is not Lane.PRIMARY and self._journal.running_primary < self._limits.primary_reserved:
+        if job.lane is not Lane.PRIMARY and self._journal.running_primary < self._bounds.reserved:
             starved = self._admissible(Lane.PRIMARY)
             require(not starved, "scheduler.lane.primary_never_starves", "PRIMARY had to wait", job.job_id)
         ready = self._bins[job.lane][job.key]
@@ -160,14 +184,17 @@ class OrderCheck:
 
     def _count_shares(self, job: ToldJob) -> None:
         """Count how far each lane is behind its share of the dispatches that it could have had."""
+        if not self._is_open(job.key):  # it went as soon as its provider's rate let it, which is judged elsewhere
+            self._closed.pop(job.key.provider_id, None)
+            return
         open_lanes = [lane for lane in LANES if self._admissible(lane)]
         for lane in LANES:
             if lane not in open_lanes:
                 self._behind[lane] = min(0.0, self._behind[lane])
-        if job.lane is Lane.PRIMARY and self._journal.running_primary < self._limits.primary_reserved:
-            return  # the reserve is no part of the shares
-        whole = sum(self._weights[lane] for lane in open_lanes)
-        for lane in open_lanes:
+        reserve = job.lane is Lane.PRIMARY and self._journal.running_primary < self._bounds.reserved
+        sharing = [lane for lane in LANES if self._has_room(lane)] if reserve else open_lanes
+        whole = sum(self._weights[lane] for lane in sharing)
+        for lane in [Lane.PRIMARY] if reserve else open_lanes:  # what the reserve gave is not taken from the others
             self._behind[lane] += self._weights[lane] / whole
         self._behind[job.lane] = max(-SHARE_SLACK, self._behind[job.lane] - 1)
         for lane in open_lanes:
@@ -187,7 +214,11 @@ class OrderCheck:
             self._idle_since_us = None
         elif self._idle_since_us is None:
             self._idle_since_us = now_us
-        elif now_us - self._idle_since_us > LATE_US:
+        else:
+            self._require_soon(now_us)
+
+    def _require_soon(self, now_us: int) -> None:
+        if self._starting and self._idle_since_us is not None and now_us - self._idle_since_us > LATE_US:
             first = next(iter(self._where.values()))
             raise Violation(
                 "scheduler.queue.no_head_of_line_blocking", "a run waits although it may start", first.job_id
@@ -195,8 +226,6 @@ class OrderCheck:
 
     def holds(self, job: ToldJob, holds: bool) -> None:
         """Take note of whether a job's attempt holds slots."""
-        if holds and not job.holds_slot:
-            self.usage.take_connection(job.key)
-        elif job.holds_slot and not holds:
-            self.usage.free_connection(job.key)
+        if holds != job.holds_slot:
+            self._slots.add(job.key, 1 if holds else -1)
         job.holds_slot = holds

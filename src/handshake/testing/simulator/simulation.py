@@ -24,6 +24,10 @@ from handshake.testing.virtual_clock import VirtualClock
 
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (a folder of its own is made in it)
 """Where disks lie if there is such a place: nothing of them has to last."""
+UNEXPECTED = "runtime.unexpected"
+"""Stands for a promise where something was raised that nobody expects: that nothing is."""
+MAX_SENTENCE_CHARS = 200
+_LOOKS = 4
 _POLL_S = 5
 """How often it is asked whether everything has ended."""
 
@@ -95,6 +99,8 @@ class _Simulation:
             failure = broken
         except Stuck as stuck:
             failure = Violation("scheduler.queue.never_drops", str(stuck))
+        except Exception as raised:  # noqa: BLE001  (whatever it is, it is what this seed found)
+            failure = Violation(UNEXPECTED, f"{type(raised).__name__}: {raised}"[:MAX_SENTENCE_CHARS])
         return self._verdict(failure)
 
     async def _main(self) -> None:
@@ -103,11 +109,25 @@ class _Simulation:
         living = world.keep(world.live())
         clients = [world.keep(one.act()) for one in self._conversations()]
         mishaps = [world.keep(one.happen()) for one in self._mishaps]
+        watching = world.keep(self._watch())
         for task in (*clients, *mishaps):
             await task
+        watching.cancel()
         await self._wait_until_quiet()
         await world.finish()
         await living
+
+    async def _watch(self) -> None:
+        """Report jobs that are open while nothing is committed for as long as everything may take to end."""
+        still, before = 0, -1
+        while True:
+            await asyncio.sleep(self._scenario.run.settle_ms / 1_000 / _LOOKS)
+            commits = self._world.observer.commits
+            still = still + 1 if commits == before and self._world.journal.open_jobs else 0
+            before = commits
+            if still >= _LOOKS:
+                left = f"{self._world.journal.open_jobs} jobs are open, and nothing happens"
+                self._world.report(Violation("scheduler.queue.never_drops", left))
 
     async def _wait_until_quiet(self) -> None:
         """Wait until every job has ended, and look at everything once more."""
@@ -145,7 +165,7 @@ class _Simulation:
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         raised = context.get("exception")
         what = f"{type(raised).__name__}: {raised}" if raised is not None else str(context.get("message"))
-        self._world.report(Violation("runtime.unexpected", what[:200]))
+        self._world.report(Violation(UNEXPECTED, what[:MAX_SENTENCE_CHARS]))
 
     def _verdict(self, broken: Violation | None) -> Verdict:
         world, observer = self._world, self._world.observer

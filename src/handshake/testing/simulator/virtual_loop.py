@@ -16,6 +16,8 @@ from handshake.testing.virtual_clock import VirtualClock
 
 T = TypeVar("T")
 
+MAX_VIRTUAL_US = 100 * 86_400 * 1_000_000
+"""Virtual time after which a simulation is taken to wait for what never comes."""
 MAX_STEPS = 20_000_000
 """Turns of the loop after which a simulation is taken to go round in circles."""
 _US_PER_S = 1_000_000
@@ -82,6 +84,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise Stuck(f"more than {self._max_steps} turns of the loop")
         if timeout is not None and timeout <= 0:
             return
+        if self._clock.monotonic_us() > MAX_VIRTUAL_US:
+            raise Stuck("more virtual time than any scenario takes")
         due = self._clock.next_due_us()
         waits = [] if timeout is None else [ceil(timeout * _US_PER_S)]
         if due is not None:

@@ -12,11 +12,10 @@ from typing import Any
 
 import msgspec
 
-from handshake.bootstrap import Models, Runtime, assemble, close_runtime, limits_of
+from handshake.bootstrap import Models, Runtime, assemble, close_runtime
 from handshake.kernel.configuration import Configuration
 from handshake.kernel.errors import HandshakeError
 from handshake.kernel.ids import ProviderId
-from handshake.kernel.lane import LANES
 from handshake.kernel.locality import Declared, parse_endpoint
 from handshake.kernel.units import US_PER_MS, Microseconds
 from handshake.operations.records import NewIds
@@ -35,12 +34,15 @@ from handshake.testing.simulator.observer import Observer
 from handshake.testing.simulator.order_check import OrderCheck
 from handshake.testing.simulator.scenario import Scenario
 from handshake.testing.simulator.scripted_provider import ScriptedProvider
+from handshake.testing.simulator.slot_bounds import SlotBounds
 from handshake.testing.simulator.violation import Violation
 from handshake.testing.simulator.virtual_loop import VirtualLoop
 from handshake.testing.virtual_clock import START_US, VirtualClock
 from handshake.workspace import Workspace
 
 KEY = SigningKey("handshake.log/simulation", bytes(SEED_BYTES))
+MAX_FAILED_OPENS = 100
+"""Times in a row that a workspace may fail to open while its disk is in trouble."""
 _REAP_TURNS = 20
 """Turns of the loop in which the tasks of a dead runtime must have ended."""
 
@@ -72,11 +74,10 @@ class World:
         self.chance = Random(f"{seed}/world")
         self._folder = folder
         self._ids = SeededChance(seed)
-        limits = limits_of(scenario.settings)
+        bounds = SlotBounds(scenario.settings)
         self.journal = Journal()
-        weights = {lane: scenario.settings.scheduler.lane_weights.of(lane) for lane in LANES}
-        self.observer = Observer(self.journal, OrderCheck(self.journal, limits, weights), clock)
-        self.history = CallHistory(self.journal, limits, clock, self.report)
+        self.observer = Observer(self.journal, OrderCheck(self.journal, bounds), clock)
+        self.history = CallHistory(self.journal, bounds, clock, self.report)
         self.observer.heard.append(self.history.hear)
         self.providers = {
             ProviderId(name): ScriptedProvider(
@@ -88,6 +89,7 @@ class World:
         create(self.place, "simulation", START_US)
         self.life: Life | None = None
         self.lives = 0
+        self._failed_opens = 0
         self.violation: Violation | None = None
         self._kept: set[asyncio.Task[Any]] = set()
         self._up = asyncio.Event()
@@ -133,10 +135,12 @@ class World:
             await self._reap()
             try:
                 life = await self._open()
-            except HandshakeError:  # the disk is full, broken or dead
+            except HandshakeError as failed:  # the disk is full, broken or dead
+                self._require_trouble(failed)
                 self._replace_dead_disk()
                 await self._pause()
                 continue
+            self._failed_opens = 0
             self._down.clear()
             self.life = life
             self._up.set()
@@ -194,10 +198,12 @@ class World:
         """Let time pass in which the process does nothing, as when it is stopped or starved."""
         self.history.stood_us += span_us
         self.clock.advance(span_us)
+        self.observer.excuse()
 
     def _leave(self) -> None:
         self.life = None
         self._up.clear()
+        self.observer.closing()
 
     async def _open(self) -> Life:
         self.lives += 1
@@ -248,6 +254,12 @@ class World:
             self.observer.check_all(reader, KEY.verifier_key)
         except Violation as broken:
             self.report(broken)
+
+    def _require_trouble(self, failed: HandshakeError) -> None:
+        """A workspace opens, unless its disk is in trouble."""
+        self._failed_opens += 1
+        if not (self.disk.is_dead or self.disk.in_trouble) or self._failed_opens > MAX_FAILED_OPENS:
+            self.report(Violation("recovery.power_loss.loses_nothing", f"the workspace does not open: {failed.code}"))
 
     def _replace_dead_disk(self) -> None:
         """Lay out what outlived a power loss, if there was one."""

@@ -1,0 +1,126 @@
+"""Surviving: durability, rollback and recovery, each forgotten in turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from handshake.operations import outcomes, turns
+from handshake.scheduler import dispatcher, recovery
+from handshake.storage import committer, event_log, schema
+from handshake.testing import medium_files
+from tests.simulation.must_fail.mutant import mutant, weaken
+
+
+@mutant("crashes", "recovery.power_loss.loses_nothing")
+def commits_are_not_synced(patch: pytest.MonkeyPatch) -> None:
+    """A commit is answered before it is on the disk."""
+    original = schema._configure
+
+    def configure(db: Any) -> None:
+        original(db)
+        db.execute("PRAGMA synchronous=OFF").fetchall()
+
+    patch.setattr(schema, "_configure", configure)
+
+
+@mutant("crashes", "message.append.is_atomic", "recovery.power_loss.loses_nothing", seeds=6)
+def large_artifacts_are_not_synced(patch: pytest.MonkeyPatch) -> None:
+    """The folder of a large artifact is not synced before a row refers to it."""
+    patch.setattr(medium_files.MediumFiles, "sync_folder", lambda self, path: None)
+
+
+@mutant("disk", "recovery.batch.rollback_is_whole", "recorder.atomic", "session.state.terminal_is_sticky")
+def a_commit_that_failed_is_answered(patch: pytest.MonkeyPatch) -> None:
+    """When COMMIT fails, the units are reported done all the same."""
+    original = committer.Committer.commit
+
+    def commit(self: Any, units: Any) -> Any:
+        values: list[Any] = []
+
+        def kept(unit: Any) -> Any:
+            def run(tx: Any) -> Any:
+                values.append(unit(tx))
+                return values[-1]
+
+            return run
+
+        found = original(self, [kept(unit) for unit in units])
+        return [committer.Outcome(value=values[-1]) if one.failure and values else one for one in found]
+
+    patch.setattr(committer.Committer, "commit", commit)
+
+
+@mutant(
+    "disk", "scheduler.queue.no_head_of_line_blocking", "scheduler.queue.never_drops",
+    "recovery.batch.rollback_is_whole", "scheduler.limit.is_never_exceeded",
+)  # fmt: skip
+def the_index_is_not_read_again(patch: pytest.MonkeyPatch) -> None:
+    """After a batch that was lost the index stays as the batch left it."""
+    original = dispatcher.Dispatcher.reload
+    read: set[int] = set()
+
+    def reload(self: Any, tx: Any) -> None:
+        if id(self) not in read:
+            read.add(id(self))
+            original(self, tx)
+
+    patch.setattr(dispatcher.Dispatcher, "reload", reload)
+
+
+@mutant("crashes", "scheduler.queue.never_drops", "recovery.start.stalls_orphans")
+def orphans_are_left_running(patch: pytest.MonkeyPatch) -> None:
+    """A start does not look for runs of a dead runtime."""
+    patch.setattr(recovery, "take_over", lambda *given: 0)
+
+
+@mutant("crashes", "scheduler.queue.no_head_of_line_blocking", "scheduler.queue.never_drops")
+def the_queue_is_not_read_at_a_start(patch: pytest.MonkeyPatch) -> None:
+    """What waited when a runtime died is not looked for."""
+    weaken(patch, "job_queue", "state = 'queued'", "state = 'queued' AND attempt > 0")
+
+
+@mutant("disk", "scheduler.queue.never_drops", "recovery.outcome.never_lost")
+def an_outcome_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """An outcome that cannot be stored is tried once."""
+
+    async def once(self: Any, keep: Any) -> Any:
+        return await keep()
+
+    patch.setattr(turns.Turns, "_until_kept", once)
+
+
+@mutant("standard", "recorder.log.verifies")
+def events_do_not_chain(patch: pytest.MonkeyPatch) -> None:
+    """Events say of the one before them what they like."""
+    original = event_log.EventLog.extend
+
+    def extend(self: Any, db: Any, sealed: Any, at_us: int) -> Any:
+        class Alone:
+            def __init__(self, one: Any) -> None:
+                self._one = one
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._one, name)
+
+            def body(self, seq: int, prev: str) -> bytes:
+                return bytes(self._one.body(seq, "0" * 64))
+
+        alone: Any = [Alone(one) for one in sealed]
+        return original(self, db, alone, at_us)
+
+    patch.setattr(event_log.EventLog, "extend", extend)
+
+
+@mutant("crashes", "recovery.lease.late_result_is_fenced", "session.state.terminal_is_sticky", "recorder.atomic")
+def late_results_count(patch: pytest.MonkeyPatch) -> None:
+    """A result counts for whatever attempt is running, also when its runtime was stopped."""
+    original = outcomes._inference
+
+    def inference(ticket: Any, *rest: Any, **named: Any) -> Any:
+        import msgspec
+
+        return original(msgspec.structs.replace(ticket, attempt=max(0, ticket.attempt - 1)), *rest, **named)
+
+    patch.setattr(outcomes, "_inference", inference)
