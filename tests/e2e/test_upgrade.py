@@ -28,6 +28,12 @@ def columns(db: apsw.Connection) -> dict[str, list[Any]]:
     return {table: sorted(db.execute(f"PRAGMA table_info({table})"), key=lambda row: str(row[1])) for table in tables}
 
 
+def indexes(db: apsw.Connection) -> dict[str, str]:
+    """Return every index that a statement made, with the statement."""
+    rows = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")
+    return {str(name): str(text) for name, text in rows}
+
+
 def make_old(database: Path) -> None:
     """Take away whatever later migrations added, so that the database is one of version 0.1.0."""
     first = migrations()[0]
@@ -44,6 +50,11 @@ def make_old(database: Path) -> None:
         known = {row[1] for row in wanted[table]}
         for name in {row[1] for row in found} - known:
             db.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+    for name in indexes(db).keys() - indexes(fresh).keys():
+        db.execute(f"DROP INDEX {name}")
+    for name in indexes(fresh).keys() - indexes(db).keys():
+        db.execute(indexes(fresh)[name])
+    assert indexes(db) == indexes(fresh)
     db.execute("DELETE FROM migration WHERE number > 1")
     without_place = {table: [row[1:] for row in rows] for table, rows in columns(db).items()}
     assert without_place == {table: [row[1:] for row in rows] for table, rows in wanted.items()}

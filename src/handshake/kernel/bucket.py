@@ -8,7 +8,7 @@ larger. So in every window what was taken, less what was given back, is at most 
 is ten seconds of the rate or the largest taking. What a call used beyond its reservation is owed as well.
 
 Source:
-    scheduler.rate.requests_and_tokens (INV-SCHED-003, 01 §5); decision 0011.
+    scheduler.rate.requests_and_tokens (INV-SCHED-003, 01 §5); decision 0014.
 """
 
 from __future__ import annotations

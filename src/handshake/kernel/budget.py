@@ -4,7 +4,7 @@ A run reserves what it is expected to take under every budget that binds it, or 
 reservation; a call that nobody knows the use of took all that it had reserved, and one that was never sent nothing.
 
 Source:
-    scheduler.budget.reserved_before_dispatch (01 §5); decision 0012.
+    scheduler.budget.reserved_before_dispatch (01 §5); decision 0015.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Fit(Enum):
 
 
 def fits(account: Account, amount: int) -> Fit:
-    """Return whether `amount` fits under the limit beside what is spent and reserved."""
-    if account.spent + account.reserved + amount <= account.limit:
+    """Return whether `amount` fits under the limit beside what is spent and reserved; nothing always does."""
+    if not amount or account.spent + account.reserved + amount <= account.limit:
         return Fit.NOW
     return Fit.LATER if account.spent + amount <= account.limit else Fit.NEVER
 

@@ -3,7 +3,7 @@
 It knows the workspace's and the work packets' budgets, and those of sessions that have something queued or running.
 
 Source:
-    scheduler.budget.reserved_before_dispatch (01 §5); decision 0012.
+    scheduler.budget.reserved_before_dispatch (01 §5); decision 0015.
 """
 
 from __future__ import annotations

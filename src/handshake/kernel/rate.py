@@ -5,7 +5,7 @@ next `apply`, which is told the time; so nobody who records an outcome has to kn
 
 Source:
     scheduler.rate.requests_and_tokens, scheduler.rate.reconciles_usage, scheduler.rate.honours_retry_after (01 §5);
-    decision 0011.
+    decision 0014.
 """
 
 from __future__ import annotations

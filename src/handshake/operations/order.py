@@ -41,7 +41,9 @@ def restore(tx: Tx, queue: RunQueue, at: Instant) -> None:
     """Fill what an empty index knows of passes, rates and budgets."""
     queue.restore(_passes(tx))
     for row in tx.rows("gates"):
-        queue.admission.rates.restore(str(row[0]), _as_of(row, at))
+        provider_id, gate = str(row[0]), _as_of(row, at)
+        if provider_id in queue.limits.rates or gate.closed_until_us > at.now_us:
+            queue.admission.rates.restore(provider_id, gate)
     ledger = queue.admission.ledger
     ledger.load(records.accounts(tx.rows("budgets_configured")).items())
     ledger.load(records.accounts(tx.rows("budgets_of_open_work")).items())

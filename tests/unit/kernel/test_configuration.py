@@ -137,6 +137,25 @@ def test_limits_stand_in_the_user_layer_only() -> None:
         assert refusal(layer).context["reason"] == "only_in_user_layer"
 
 
+@pytest.mark.parametrize("key", ["budgets.usd", "budgets.calls", 'budgets.work_packets."WP.1".tokens'])
+def test_a_later_layer_only_lowers_a_budget(key: str) -> None:
+    assert refusal(toml_layer(f"{key} = 5"), toml_layer(f"{key} = 6", LayerName.WORKSPACE)).context == {
+        "key": key, "layer": "workspace", "reason": "looser_than_layer", "than": "user"
+    }  # fmt: skip
+    lowered = resolve([toml_layer(f"{key} = 5"), toml_layer(f"{key} = 4", LayerName.FLAG)])
+    assert lowered.origin(key) is LayerName.FLAG
+    assert (
+        resolve([toml_layer(f"{key} = 5"), toml_layer("[budgets]", LayerName.WORKSPACE)]).origin(key) is LayerName.USER
+    )
+
+
+def test_a_budget_in_dollars_is_exact_micro_usd() -> None:
+    settings = resolve([toml_layer('budgets.usd = 0.000001\nbudgets.work_packets."WP-1".usd = 3')]).settings
+    assert (settings.budgets.usd_micro, settings.budgets.work_packets["WP-1"].usd_micro) == (1, 3_000_000)
+    error = refusal(toml_layer("budgets.usd = 0.0000001"))
+    assert error.context["expected"] == "a decimal from 0 to 1000000000 with at most 6 places"
+
+
 @requirement("face.config.strict")
 @pytest.mark.parametrize(
     ("key", "tight", "loose"),

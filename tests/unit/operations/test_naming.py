@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 import pytest
 
+from handshake.kernel.budget import BudgetType
 from handshake.kernel.errors import InvalidRequest
 from handshake.kernel.lane import Lane
 from handshake.kernel.session import MemoryPolicy
@@ -147,3 +151,27 @@ def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         naming.require_name("title", name)
     assert refused.value.context == {"field": "title", "reason": "not_a_name", "limit_chars": MAX_NAME_CHARS}
+
+
+def test_a_budget_has_the_limits_that_are_given() -> None:
+    assert naming.budget(None, None, None) == {}
+    assert naming.budget(0, "0.5", 3) == {BudgetType.TOKENS: 0, BudgetType.USD_MICRO: 500_000, BudgetType.CALLS: 3}
+    assert naming.budget(None, Decimal("1.000001"), None) == {BudgetType.USD_MICRO: 1_000_001}
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ((-1, None, None), "budget_tokens"),
+        ((True, None, None), "budget_tokens"),
+        ((None, "0.0000001", None), "budget_usd"),
+        ((None, "NaN", None), "budget_usd"),
+        ((None, Decimal("Infinity"), None), "budget_usd"),
+        ((None, "1e3", None), "budget_usd"),
+        ((None, None, 10**16), "budget_calls"),
+    ],
+)
+def test_what_is_no_budget_is_refused_by_field(given: tuple[Any, Any, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        naming.budget(*given)
+    assert (refused.value.context["field"], refused.value.context["reason"]) == (field, "out_of_range")

@@ -9,6 +9,7 @@ import pytest
 
 from handshake.kernel.job import JobState
 from handshake.kernel.locality import Declared, parse_endpoint
+from handshake.kernel.settings import ModelSettings
 from handshake.kernel.usage import TokenUsage
 from handshake.operations.feed import Over, Piece, Retrying, Started, Text
 from handshake.providers.http_model import HttpModel
@@ -17,7 +18,7 @@ from handshake.testing.upstream import Upstream
 from handshake.testing.virtual_clock import VirtualClock
 from handshake.workspace import SessionHandle, TurnHandle
 from tests.requirement import requirement
-from tests.running import DESK, Scene, scene, settings_of
+from tests.running import DESK, MODEL, Scene, scene, settings_of
 
 SHORT_MS = 60
 """A limit that is meant to be reached."""
@@ -58,6 +59,14 @@ async def test_a_stream_is_an_answer() -> None:
         assert (result.text, result.usage) == ("Hello", TokenUsage(3, 2, 5))
         assert b'"max_tokens":5' in upstream.requests[0].body
         one.check()
+
+
+async def test_an_absent_length_is_the_models_longest_answer_in_the_body() -> None:
+    settings = settings_of(models={MODEL: ModelSettings(max_output_tokens=77)})
+    async with Upstream(chunked(event_stream("Hi"))) as upstream, scene(model_at(upstream.base_url), settings) as one:
+        await (await (await one.create()).send("Hi")).result()
+        assert b'"max_tokens":77' in upstream.requests[0].body
+        await one.runtime.egress.close()
 
 
 @pytest.mark.parametrize(
