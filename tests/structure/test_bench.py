@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from handshake.bench import floor, recorder, report, scheduler, start
+from handshake.bench import floor, recorder, report, scheduler, simulator, start
 from handshake.bench.benches import BENCHES
 from handshake.bench.figure import FLOORS, TABLE, Figure, Machine, Result, figure, kinds, missed
 from handshake.bench.peers import environment
@@ -30,6 +30,7 @@ PEER = PeerRuns(peer="other", version="1", sqlite="3", runs_per_s=10.0, start_ms
 GOALS = {
     "runs": "at_least=6000 floor_ratio_at_least=0.25",
     "runs_behind_queue": "at_least=6000 floor_ratio_at_least=0.25",
+    "runs_limited": "at_least=6000 floor_ratio_at_least=0.25",
     "events_per_run": "at_least=5",
     "commits_per_run": "at_least=2",
     "alone_start": "at_most=0.6",
@@ -37,10 +38,14 @@ GOALS = {
     "choose_growth": "at_most=1.5",
     "enqueue_growth": "at_most=1.5",
     "index_growth": "at_most=1.5",
+    "restart": "at_most=3",
     "events_durable": "at_least=40000",
     "verify": "at_least=100000",
     "import_handshake": "at_most=150",
     "handshake_help": "at_most=250",
+    "memory_idle_sessions": "at_most=60",
+    "simulated_hours": "at_least=30",
+    "seeds": "at_least=5",
 }
 """What was set as a goal, so that none is softened unseen."""
 
@@ -70,8 +75,9 @@ def test_scheduler_figures_are_complete(bench: Workbench) -> None:
         {"other": 30.0},
     ]
     assert (found["events_per_run"].value, found["commits_per_run"].value) == (5.0, 2.0)
-    for name in ("choose_growth", "enqueue_growth", "index_growth"):
+    for name in ("choose_growth", "enqueue_growth", "index_growth", "restart"):
         assert list(found[name].by_size or {}) == [str(size) for size in SMALLEST.sizes]
+    assert list(found["sessions_growth"].by_size or {}) == [str(count) for count in SMALLEST.crowds]
 
 
 def test_recorder_figures_are_complete(bench: Workbench) -> None:
@@ -84,6 +90,11 @@ def test_recorder_figures_are_complete(bench: Workbench) -> None:
 def test_start_figures_are_complete(bench: Workbench) -> None:
     """Every figure of whole processes is measured."""
     assert complete("start", start.measure(bench))
+
+
+def test_simulator_figures_are_complete(bench: Workbench) -> None:
+    """Every figure of simulated time is measured, and every promise held in it."""
+    assert complete("simulator", simulator.measure(bench))
 
 
 def test_floor_writes_the_rows_that_the_runtime_wrote(tmp_path: Path) -> None:
@@ -121,7 +132,8 @@ def test_goals_stand() -> None:
     assert (*BENCHES, "all") == NAMES
     assert set(FLOORS) <= set(TABLE)
     assert {QUICK.in_flight, FULL.in_flight} == {64}
-    assert (min(FULL.sizes), max(FULL.sizes), FULL.verified_events) == (100, 100_000, 200_000)
+    assert (FULL.sizes, FULL.crowds) == ((10, 100, 1_000, 10_000, 100_000),) * 2
+    assert (FULL.verified_events, FULL.idle_sessions) == (200_000, 10_000)
 
 
 def test_figure_is_the_median_and_its_ratio_that_of_the_rounds() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from handshake.bench import recorder, report, scheduler, start
+from handshake.bench import recorder, report, scheduler, simulator, start
 from handshake.bench.figure import TABLE, Figure, Result
 from handshake.bench.machine import machine
 from handshake.bench.peers import environment
@@ -15,6 +15,7 @@ BENCHES: dict[str, Callable[[Workbench, Mapping[str, PeerRuns]], dict[str, Figur
     "scheduler": scheduler.measure,
     "recorder": lambda bench, peers: recorder.measure(bench),
     "start": lambda bench, peers: start.measure(bench),
+    "simulator": lambda bench, peers: simulator.measure(bench),
 }
 
 

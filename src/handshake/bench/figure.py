@@ -12,6 +12,10 @@ EVENTS_PER_S = "events/s"
 MS = "ms"
 TIMES = "×"
 MIB = "MiB"
+MB = "MB"
+S = "s"
+HOURS_PER_S = "h/s"
+SEEDS_PER_S = "seeds/s"
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +40,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ratio_to_floor: float | None = None
     peers: dict[str, float] | None = None
     by_size: dict[str, float] | None = None
-    """What was measured for each length of the queue."""
+    """What was measured for each length of the queue, or number of sessions."""
     low: float | None = None
     high: float | None = None
     """The worst and best of the rounds of which `value` is the median, in order of size."""
@@ -75,6 +79,13 @@ TABLE: dict[str, Kind] = {
         bench="scheduler",
         unit=RUNS_PER_S,
         says="The same while the longest queue waits behind a provider whose slots are taken.",
+        at_least=6_000,
+        floor_ratio_at_least=0.25,
+    ),
+    "runs_limited": Kind(
+        bench="scheduler",
+        unit=RUNS_PER_S,
+        says="The same with everything on: rates, prices, and budgets of workspace and session, all of them far away.",
         at_least=6_000,
         floor_ratio_at_least=0.25,
     ),
@@ -118,6 +129,19 @@ TABLE: dict[str, Kind] = {
         at_most=1.5,
         sizes_in="µs/run",
     ),
+    "sessions_growth": Kind(
+        bench="scheduler",
+        unit=TIMES,
+        says="Runs, enqueue to completion, in a workspace of many sessions: most sessions to fewest.",
+        sizes_in="µs/run",
+    ),
+    "restart": Kind(
+        bench="scheduler",
+        unit=S,
+        says="Opening a workspace in which the longest queue waits, until its first run starts.",
+        at_most=3,
+        sizes_in="ms",
+    ),
     "events_durable": Kind(
         bench="recorder",
         unit=EVENTS_PER_S,
@@ -133,6 +157,24 @@ TABLE: dict[str, Kind] = {
     "handshake_help": Kind(bench="start", unit=MS, says="A whole process `handshake --help`.", at_most=250),
     "memory_import": Kind(bench="start", unit=MIB, says="Peak memory of a process that imports `handshake`."),
     "memory_open": Kind(bench="start", unit=MIB, says="Peak memory of a process that opens a workspace for work."),
+    "memory_idle_sessions": Kind(
+        bench="start",
+        unit=MB,
+        says="Memory of 10 000 open sessions between two turns, above that of the runtime before they were made.",
+        at_most=60,
+    ),
+    "simulated_hours": Kind(
+        bench="simulator",
+        unit=HOURS_PER_S,
+        says="Simulated hours per second of a few sessions with a turn an hour, every commit checked.",
+        at_least=30,
+    ),
+    "seeds": Kind(
+        bench="simulator",
+        unit=SEEDS_PER_S,
+        says="Seeds of the scenario `standard` per second, one after the other on one core, every commit checked.",
+        at_least=5,
+    ),
 }
 """Every figure of every bench, in the order in which they are shown."""
 
@@ -176,7 +218,7 @@ def figure(
         rounds: one value per round.
         floors: the floor of each round, or one for all; the ratio is the median of the rounds' ratios.
         peers: what others do.
-        by_size: the medians for each length of the queue.
+        by_size: the medians for each size.
     """
     against = list(floors) * len(rounds) if len(floors) == 1 else list(floors)
     ratios = [one / floor for one, floor in zip(rounds, against, strict=True)] if against else []

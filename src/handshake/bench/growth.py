@@ -22,7 +22,8 @@ from handshake.kernel.queue import RunQueue
 from handshake.kernel.queued_run import QueuedRun
 from handshake.storage.workspace_folder import WorkspaceFolder
 
-_KEYS = tuple(SlotKey(f"provider{number}", "model", None) for number in range(3))
+_KEYS = tuple(SlotKey(f"provider{number}", "model", None) for number in range(2))
+"""With the lanes they make as many bins as the shortest queue can fill: a choice looks at each."""
 _PRIORITIES = (10, 50, 90)
 _TREES = 10_000
 _END_OLDEST = """
@@ -32,13 +33,16 @@ WHERE state = 'queued' AND enqueue_seq <= (SELECT max(enqueue_seq) FROM job) - :
 _WARMING = 3
 """Cycles that read pages and fill caches before the measured ones."""
 _US = 1e6
+_MS = 1e3
 
 
 class Costs(msgspec.Struct, frozen=True):
-    """Microseconds per run beside one queue."""
+    """What one queue costs: runs beside it, in microseconds each, and opening the workspace that holds it."""
 
     choose_us: float
     enqueue_us: float
+    restart_ms: float
+    """From the call that opens to the start of the first run."""
 
 
 class Filled:
@@ -56,10 +60,10 @@ class Filled:
 
     async def fill(self, length: int) -> None:
         """Take all held slots, and queue `length` runs behind them."""
-        async with opened(self.root, slots=self._plan.in_flight) as load:
+        async with opened(self.root, slots=self._plan.beside) as load:
             owners = await load.make_sessions(self._plan.sessions, HELD)
             self._owners = sorted(owners, key=lambda owner: zlib.crc32(owner.encode()))
-            missing = length + self._plan.in_flight
+            missing = length + self._plan.beside
             while missing:
                 missing -= await self._enqueue(load, min(missing, GATHER))
 
@@ -68,7 +72,7 @@ class Filled:
         shutil.copytree(self.root, root)
         db = apsw.Connection(str(WorkspaceFolder(root).database))
         try:
-            db.execute(_END_OLDEST, {"kept": length + self._plan.in_flight})
+            db.execute(_END_OLDEST, {"kept": length + self._plan.beside})
         finally:
             db.close()
         copy = Filled(root, self._plan)
@@ -81,9 +85,13 @@ class Filled:
         A cycle lets as many runs go as hold slots, so that as many are finished, chosen and started in one commit,
         and enqueues as many in one commit.
         """
-        count, cycles = self._plan.in_flight, self._plan.cycles
+        count, cycles = self._plan.beside, self._plan.cycles
         choosing = enqueueing = 0.0
+        gc.collect()
+        called = time.perf_counter()
         async with opened(self.root, slots=count) as load:
+            await load.began.wait()
+            restart_ms = _MS * (time.perf_counter() - called)
             gc.collect()
             for cycle in range(-_WARMING, cycles):
                 begun = time.perf_counter()
@@ -93,7 +101,7 @@ class Filled:
                 if cycle >= 0:
                     enqueueing += time.perf_counter() - let_go
                     choosing += let_go - begun
-        return Costs(_US * choosing / (cycles * count), _US * enqueueing / (cycles * count))
+        return Costs(_US * choosing / (cycles * count), _US * enqueueing / (cycles * count), restart_ms)
 
     async def _enqueue(self, load: Load, count: int) -> int:
         owners = [self._owners[(self._next + number) % len(self._owners)] for number in range(count)]
@@ -109,8 +117,8 @@ class Index:
         limits = Limits(total=64, primary_reserved=1, provider_default=64, model_default=64)
         self._queue = RunQueue(limits, dict.fromkeys(LANES, 1))
         self._number = 0
-        mixes = itertools.cycle(itertools.product(LANES, _KEYS, _PRIORITIES))
-        for _, (lane, key, priority) in zip(range(length), mixes, strict=False):
+        mixes = itertools.cycle(itertools.product(_PRIORITIES, LANES, _KEYS))
+        for _, (priority, lane, key) in zip(range(length), mixes, strict=False):
             self._add(lane, key, priority, f"tree-{self._number % _TREES}")
 
     def _add(self, lane: Lane, key: SlotKey, priority: int, tree: str) -> None:

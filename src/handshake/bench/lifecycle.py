@@ -41,9 +41,9 @@ class Alone(msgspec.Struct, frozen=True):
     to_durable: list[float]
 
 
-async def throughput(root: Path, plan: Plan, *, through_gate: bool = False) -> Throughput:
+async def throughput(root: Path, plan: Plan, *, through_gate: bool = False, limited: bool = False) -> Throughput:
     """Measure runs with `plan.in_flight` clients, in a workspace that may have a long queue."""
-    async with opened(root, slots=plan.in_flight, through_gate=through_gate) as load:
+    async with opened(root, slots=plan.in_flight, through_gate=through_gate, limited=limited) as load:
         owners = await load.make_sessions(max(plan.in_flight, plan.runs // 10))
         before = _log_size(load)
         batches = _commits(load)

@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from handshake.bootstrap import Runtime, close_runtime, init_workspace, open_runtime
+from handshake.kernel.budget import BudgetType
 from handshake.kernel.configuration import Configuration
 from handshake.kernel.event import Actor
 from handshake.kernel.ids import JobId, MessageId, ModelId, ProviderId, SessionId, TurnId
@@ -19,13 +22,17 @@ from handshake.kernel.message import SourceKind
 from handshake.kernel.retry import Backoff
 from handshake.kernel.session import MemoryPolicy
 from handshake.kernel.settings import (
+    MAX_BUDGET_COUNT,
+    MAX_BUDGET_USD_MICRO,
     MAX_SLOTS,
     Dialect,
+    ModelSettings,
     ModelSlots,
     ProviderSettings,
     ProviderSlots,
     SchedulerSettings,
     Settings,
+    WorkspaceBudgets,
 )
 from handshake.kernel.units import Microseconds
 from handshake.kernel.usage import TokenUsage
@@ -42,14 +49,27 @@ MODEL = ModelId("model")
 GATHER = 1_024
 """Units handed to the store at once while a workspace is being filled."""
 _TEXT = "text/plain; charset=utf-8"
+_RATES = {
+    "requests_per_minute": 1_000_000,
+    "tokens_per_minute": 1_000_000_000,
+    "models": {MODEL: ModelSettings(max_output_tokens=256, input_usd_micro_per_million=500_000)},
+}
+"""The greatest rates there are, and a price."""
+_SESSION_BUDGET = {BudgetType.TOKENS: MAX_BUDGET_COUNT, BudgetType.USD_MICRO: MAX_BUDGET_USD_MICRO}
 _REQUEST_SHA256 = hashlib.sha256(b"bench").hexdigest()
 
 
-def settings(held_slots: int) -> Settings:
-    """Return settings under which nothing but the runtime itself limits the quick runs."""
+def settings(held_slots: int, *, limited: bool = False) -> Settings:
+    """Return settings under which nothing but the runtime itself holds the quick runs up.
+
+    Args:
+        held_slots: runs that the provider `HELD` takes at a time.
+        limited: whether rates, prices and budgets are set; they are asked for each run, and never in its way.
+    """
+    quick = ProviderSettings(dialects=(Dialect.OPENAI_CHAT,), base_url="http://127.0.0.1:1/v1")
     return Settings(
         providers={
-            QUICK: ProviderSettings(dialects=(Dialect.OPENAI_CHAT,), base_url="http://127.0.0.1:1/v1"),
+            QUICK: msgspec.structs.replace(quick, **_RATES) if limited else quick,
             HELD: ProviderSettings(
                 dialects=(Dialect.OPENAI_CHAT,), base_url="http://127.0.0.1:2/v1", max_concurrent=held_slots
             ),
@@ -59,14 +79,20 @@ def settings(held_slots: int) -> Settings:
             max_concurrent_per_provider=ProviderSlots(local=MAX_SLOTS),
             max_concurrent_per_model=ModelSlots(local=MAX_SLOTS),
         ),
+        budgets=WorkspaceBudgets(tokens=MAX_BUDGET_COUNT, usd_micro=MAX_BUDGET_USD_MICRO)
+        if limited
+        else WorkspaceBudgets(),
     )
 
 
 class Load:
     """One open workspace and the clients that work it."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, *, limited: bool = False) -> None:
         self.runtime = runtime
+        self._budget = _SESSION_BUDGET if limited else {}
+        self.began = asyncio.Event()
+        """Set when the first run starts."""
         self.started_ns: dict[JobId, int] = {}
         self._done: dict[JobId, asyncio.Future[SessionId]] = {}
         self._permits = asyncio.Semaphore(0)
@@ -76,6 +102,7 @@ class Load:
 
     async def perform(self, attempt: Attempt) -> None:
         """Answer at once and record it: the body of a run that calls nobody."""
+        self.began.set()
         ticket = attempt.ticket
         if ticket.provider_id == HELD and not await self._let_through(attempt):
             return
@@ -145,6 +172,7 @@ class Load:
                     backend=Backend.LOCAL,
                     role="coder",
                     memory_policy=MemoryPolicy.EPHEMERAL,
+                    budget=self._budget,
                 )
                 for _ in range(min(GATHER, count - len(made)))
             ]
@@ -212,12 +240,13 @@ class Load:
 
 
 @asynccontextmanager
-async def opened(root: Path, *, slots: int, through_gate: bool = False) -> AsyncIterator[Load]:
+async def opened(root: Path, *, slots: int, through_gate: bool = False, limited: bool = False) -> AsyncIterator[Load]:
     """Open a workspace for a measurement; one that is not there yet is made."""
     place = _workspace(root)
     models = {QUICK: ScriptedModel(lambda text: ("ok",))}
-    runtime = await open_runtime(place, Configuration(settings(slots), {}), models=models, dispatch=False)
-    load = Load(runtime)
+    configuration = Configuration(settings(slots, limited=limited), {})
+    runtime = await open_runtime(place, configuration, models=models, dispatch=False)
+    load = Load(runtime, limited=limited)
     try:
         await runtime.dispatcher.open(runtime.store, load.perform_through_gate if through_gate else load.perform)
         yield load

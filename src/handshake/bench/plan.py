@@ -1,4 +1,4 @@
-"""Plan: how much is measured, so that a bench takes under a minute, or under ten seconds, or a blink in a test."""
+"""Plan: how much is measured, so that all takes some minutes, or half a minute, or a blink in a test."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Lengths of the queue."""
     sessions: int
     """Sessions over which each queue is spread: at most as many as a workspace may have open by default."""
+    crowds: tuple[int, ...]
+    """Numbers of open sessions."""
+    beside: int
+    """Runs that are enqueued or started at once beside each queue: as many as the shortest holds."""
     cycles: int
-    """Times that `in_flight` runs are enqueued and started beside each queue."""
+    """Times that `beside` runs are enqueued and started beside each queue, and carried out in each crowd."""
     index_steps: int
     """Runs taken from and added to the index in one round."""
     events: int
@@ -32,6 +36,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Events of the log that is verified, at least."""
     starts: int
     """Processes started for one figure."""
+    idle_sessions: int
+    """Sessions whose memory is measured."""
+    seeds: int
+    """Seeds of the standard scenario in one round."""
     peer_runs: int
     peer_alone: int
 
@@ -41,13 +49,17 @@ FULL = Plan(
     in_flight=IN_FLIGHT,
     runs=4_800,
     alone=300,
-    sizes=(100, 1_000, 10_000, 100_000),
+    sizes=(10, 100, 1_000, 10_000, 100_000),
     sessions=10_000,
-    cycles=10,
+    crowds=(10, 100, 1_000, 10_000, 100_000),
+    beside=10,
+    cycles=60,
     index_steps=4_000,
     events=65_536,
     verified_events=200_000,
     starts=10,
+    idle_sessions=10_000,
+    seeds=20,
     peer_runs=1_000,
     peer_alone=100,
 )
@@ -56,13 +68,17 @@ QUICK = Plan(
     in_flight=IN_FLIGHT,
     runs=1_920,
     alone=60,
-    sizes=(100, 1_000),
+    sizes=(10, 1_000),
     sessions=1_000,
-    cycles=4,
+    crowds=(10, 1_000),
+    beside=10,
+    cycles=20,
     index_steps=1_000,
     events=16_384,
     verified_events=16_384,
     starts=3,
+    idle_sessions=1_000,
+    seeds=4,
     peer_runs=256,
     peer_alone=10,
 )
@@ -73,11 +89,15 @@ SMALLEST = Plan(
     alone=2,
     sizes=(4, 8),
     sessions=4,
+    crowds=(4, 8),
+    beside=4,
     cycles=1,
     index_steps=8,
     events=64,
     verified_events=64,
     starts=1,
+    idle_sessions=8,
+    seeds=1,
     peer_runs=8,
     peer_alone=2,
 )

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from handshake.bench import floor, growth, lifecycle
+from handshake.bench.crowd import crowds
 from handshake.bench.figure import Figure, figure, median
 from handshake.bench.peers.environment import PeerRuns
+from handshake.bench.plan import Plan
 from handshake.bench.workbench import Workbench, run
 
 _MS = 1_000.0
@@ -16,23 +18,25 @@ _MS = 1_000.0
 class _Rounds:
     """What the rounds gave so far."""
 
-    def __init__(self, sizes: tuple[int, ...]) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.free: list[lifecycle.Throughput] = []
         self.behind: list[lifecycle.Throughput] = []
+        self.limited: list[lifecycle.Throughput] = []
         self.gate: list[lifecycle.Throughput] = []
         self.floors: list[float] = []
         self.start: list[float] = []
         self.durable: list[float] = []
         self.alone_floors: list[float] = []
-        self.costs: dict[int, list[growth.Costs]] = {size: [] for size in sizes}
+        self.costs: dict[int, list[growth.Costs]] = {size: [] for size in plan.sizes}
         self.fresh: list[growth.Costs] = []
-        self.index: dict[int, list[float]] = {size: [] for size in sizes}
+        self.index: dict[int, list[float]] = {size: [] for size in plan.sizes}
+        self.crowds: dict[int, list[float]] = {count: [] for count in plan.crowds}
 
 
 def measure(bench: Workbench, peers: Mapping[str, PeerRuns]) -> dict[str, Figure]:
     """Measure every figure of the scheduler, each round in turn with its floor."""
     plan = bench.plan
-    rounds = _Rounds(plan.sizes)
+    rounds = _Rounds(plan)
     with bench.scratch() as folder:
         run(_all_rounds(folder, bench, rounds))
     bench.say("scheduler: the index alone")
@@ -54,12 +58,15 @@ async def _all_rounds(folder: Path, bench: Workbench, rounds: _Rounds) -> None:
     await fresh.fill(min(plan.sizes))
     filled = {size: longest.shortened(folder / f"shortened-{size}", size) for size in plan.sizes[:-1]}
     filled[max(plan.sizes)] = longest
+    bench.say(f"scheduler: making up to {max(plan.crowds)} sessions")
+    crowded = await crowds(folder, plan)
     for number in range(plan.rounds):
         bench.say(f"scheduler: round {number + 1} of {plan.rounds}")
         here = folder / f"round-{number}"
         rounds.free.append(await lifecycle.throughput(here / "free", plan))
         rounds.floors.append(floor.play(together, here / "floor.db"))
         rounds.behind.append(await lifecycle.throughput(longest.root, plan))
+        rounds.limited.append(await lifecycle.throughput(here / "limited", plan, limited=True))
         rounds.gate.append(await lifecycle.throughput(here / "gate", plan, through_gate=True))
         alone = await lifecycle.alone(here / "alone", plan)
         rounds.start.append(median(alone.to_start))
@@ -68,16 +75,19 @@ async def _all_rounds(folder: Path, bench: Workbench, rounds: _Rounds) -> None:
         for size, workspace in filled.items():
             rounds.costs[size].append(await workspace.costs())
         rounds.fresh.append(await fresh.costs())
+        for count, crowd in crowded.items():
+            rounds.crowds[count].append(await crowd.run_us())
 
 
 def _figures(rounds: _Rounds, peers: Mapping[str, PeerRuns]) -> dict[str, Figure]:
-    runs = [*rounds.free, *rounds.behind, *rounds.gate]
+    runs = [*rounds.free, *rounds.behind, *rounds.limited, *rounds.gate]
     per_s = {name: one.runs_per_s for name, one in peers.items()}
     found = {
         "runs": figure("runs", [one.runs_per_s for one in rounds.free], floors=rounds.floors, peers=per_s),
         "runs_behind_queue": figure(
             "runs_behind_queue", [one.runs_per_s for one in rounds.behind], floors=rounds.floors
         ),
+        "runs_limited": figure("runs_limited", [one.runs_per_s for one in rounds.limited], floors=rounds.floors),
         "runs_through_gate": figure("runs_through_gate", [one.runs_per_s for one in rounds.gate], floors=rounds.floors),
         "events_per_run": figure("events_per_run", [min(one.events_per_run for one in runs)]),
         "commits_per_run": figure("commits_per_run", [min(one.commits_per_run for one in runs)]),
@@ -96,13 +106,19 @@ def _figures(rounds: _Rounds, peers: Mapping[str, PeerRuns]) -> dict[str, Figure
     found["enqueue_growth"] = _growth("enqueue_growth", enqueueing)
     found["history_growth"] = _history(rounds.fresh, rounds.costs[min(rounds.costs)])
     found["index_growth"] = _growth("index_growth", rounds.index)
+    found["sessions_growth"] = _growth("sessions_growth", rounds.crowds)
+    restarts = {size: [one.restart_ms for one in costs] for size, costs in rounds.costs.items()}
+    found["restart"] = figure(
+        "restart",
+        [one / _MS for one in restarts[max(restarts)]],
+        by_size={size: median(took) for size, took in restarts.items()},
+    )
     return found
 
 
 def _growth(name: str, by_size: Mapping[int, list[float]]) -> Figure:
-    """Return the ratio between the longest and the shortest queue, of each round's own measurements."""
-    shortest, longest = by_size[min(by_size)], by_size[max(by_size)]
-    ratios = [long / short for short, long in zip(shortest, longest, strict=True)]
+    """Return the ratio between the largest and the smallest size, of each round's own measurements."""
+    ratios = [large / small for small, large in zip(by_size[min(by_size)], by_size[max(by_size)], strict=True)]
     return figure(name, ratios, by_size={size: median(rounds) for size, rounds in by_size.items()})
 
 

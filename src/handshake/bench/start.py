@@ -1,4 +1,4 @@
-"""Start bench: whole processes from start to end, and the most memory that they hold."""
+"""Start bench: whole processes from start to end, and the memory that they hold."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ asyncio.run(look())
 """
 _OPEN_AND_TELL = ("-c", _OPEN + _PEAK)
 _KIB_PER_MIB = 1_024
+_BYTES_PER_MB = 1_000_000
 
 
 def measure(bench: Workbench) -> dict[str, Figure]:
@@ -47,6 +48,11 @@ def measure(bench: Workbench) -> dict[str, Figure]:
         for _ in range(plan.rounds):
             for arguments, found in peaks.items():
                 found.append(int(_run(arguments, folder)) / _KIB_PER_MIB)
+        bench.say(f"start: {plan.idle_sessions} idle sessions")
+        idle = [
+            int(_run(("-m", "handshake.bench.idle", f"idle-{number}", str(plan.idle_sessions)), folder)) / _BYTES_PER_MB
+            for number in range(plan.rounds)
+        ]
     floors = timed[_NOTHING]
     return {
         "import_handshake": figure("import_handshake", timed[_IMPORT], floors=floors),
@@ -54,6 +60,7 @@ def measure(bench: Workbench) -> dict[str, Figure]:
         "handshake_help": figure("handshake_help", timed[_HELP], floors=floors),
         "memory_import": figure("memory_import", peaks[_IMPORT_AND_TELL]),
         "memory_open": figure("memory_open", peaks[_OPEN_AND_TELL]),
+        "memory_idle_sessions": figure("memory_idle_sessions", idle),
     }
 
 

@@ -10,7 +10,7 @@ import click
 from handshake.cli.command import Invocation, verb
 from handshake.cli.rendering import is_terminal, note, print_object
 
-NAMES = ("scheduler", "recorder", "start", "all")
+NAMES = ("scheduler", "recorder", "start", "simulator", "all")
 DEFAULT_RESULTS = "handshake-bench"
 
 
@@ -36,7 +36,7 @@ def bench(invocation: Invocation, name: str, peers: bool, quick: bool, results: 
 
     Each figure stands beside its floor, what the same work costs bare, measured in turn with it. The result is kept in
     DIR/NAME.json. Only ratios of one run compare: close what else works on the machine. Needs no workspace, provider
-    or network; `all` takes some minutes and a gigabyte of disk. A missed goal is told, and is no failure.
+    or network; `all` takes some minutes and two gigabytes of disk. A missed goal is told, and is no failure.
     """
     from handshake.bench.benches import measure
     from handshake.bench.plan import FULL, QUICK
