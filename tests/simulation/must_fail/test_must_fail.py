@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from handshake.testing.simulator import load, simulate
-from tests.simulation.must_fail import scheduling, sessions, surviving
+from tests.simulation.must_fail import scheduling, sessions, spending, surviving
 from tests.simulation.must_fail.mutant import MUTANTS
 from tests.structure.test_requirements import promised
 
 LEAST = 20
-PARTS = (sessions, scheduling, surviving)
+PARTS = (sessions, scheduling, spending, surviving)
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -11,6 +11,7 @@ from handshake.kernel.message import MessageRole
 from handshake.testing.simulator.journal import Journal, ToldEvent, ToldJob
 from handshake.testing.simulator.scripted_provider import Call, Listener
 from handshake.testing.simulator.slot_bounds import SlotBounds, SlotCount
+from handshake.testing.simulator.spending_check import SpendingCheck
 from handshake.testing.simulator.violation import Violation, require
 from handshake.testing.virtual_clock import VirtualClock
 
@@ -27,12 +28,18 @@ class CallHistory(Listener):
     Args:
         journal: sessions and jobs as the log tells them.
         bounds: the limits of the settings.
+        spending: counts what calls take.
         clock: the time.
         report: takes what does not hold; a provider cannot raise into the client that calls it.
     """
 
     def __init__(
-        self, journal: Journal, bounds: SlotBounds, clock: VirtualClock, report: Callable[[Violation], None]
+        self,
+        journal: Journal,
+        bounds: SlotBounds,
+        spending: SpendingCheck,
+        clock: VirtualClock,
+        report: Callable[[Violation], None],
     ) -> None:
         self._journal = journal
         self._clock = clock
@@ -40,6 +47,7 @@ class CallHistory(Listener):
         self._by_content: dict[str, str] = {}
         self._open: dict[int, tuple[Call, ToldJob]] = {}
         self._slots = SlotCount(bounds)
+        self._spending = spending
         self._answered: Counter[str] = Counter()
         self._attempts: set[tuple[str, int]] = set()
         self._bodies: dict[str, str] = {}
@@ -93,6 +101,7 @@ class CallHistory(Listener):
         require(attempt not in self._attempts, known, "a second call of one attempt", job.job_id)
         self._attempts.add(attempt)
         self._require_thread(call, job)
+        self._spending.called(job, call)
         self._open[id(call)] = (call, job)
         self.calls += 1
         self.most_at_once = max(self.most_at_once, len(self._open))

@@ -116,12 +116,13 @@ class Conversation:
 
     async def _create(self) -> None:
         plan = self._session
+        self._world.spending.limit_session(self._id, tokens=plan.budget_tokens, calls=plan.budget_calls)
         while True:
             life = await self._world.up()
             try:
                 await life.workspace.sessions.create(
                     role=plan.role, model=plan.model, memory_policy=MEMORY_POLICY, lane=plan.lane.value, wp=plan.wp,
-                    session_id=self._id,
+                    session_id=self._id, budget_tokens=plan.budget_tokens, budget_calls=plan.budget_calls,
                 )  # fmt: skip
                 return
             except Conflict:  # it was stored, and the runtime died before it said so
@@ -148,8 +149,9 @@ class Conversation:
     async def _turn(self, life: Life, name: str, text: str) -> TurnHandle:
         client = self._client
         return await self._handle(life).send(
-            text, priority=client.priority, timeout_ms=client.timeout_ms, idempotency_key=name
-        )
+            text, priority=client.priority, timeout_ms=client.timeout_ms, idempotency_key=name,
+            max_output_tokens=client.max_output_tokens,
+        )  # fmt: skip
 
     async def _follow(self, job_id: str) -> None:
         """Listen to a turn until it is over, in as many lives as that takes."""

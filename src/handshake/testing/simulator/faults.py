@@ -55,7 +55,7 @@ class Mishap:
             disk.lift()
             world.observer.excuse()
         elif plan.kind is FaultKind.CLOCK_JUMP:
-            world.clock.jump_wall((-plan.for_ms if plan.back else plan.for_ms) * US_PER_MS)
+            world.jump((-plan.for_ms if plan.back else plan.for_ms) * US_PER_MS)
         elif plan.kind is FaultKind.SUSPEND:
             world.suspend(plan.for_ms * US_PER_MS)
         else:

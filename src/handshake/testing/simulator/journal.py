@@ -40,6 +40,8 @@ class ToldJob(msgspec.Struct, gc=False):
     tree: str
     max_retries: int
     timeout_ms: int
+    wp_id: str | None
+    estimated_tokens: int
     state: JobState = JobState.QUEUED
     attempt: int = 0
     not_before_us: int = 0

@@ -198,7 +198,8 @@ class Observer:
         job = ToldJob(
             row[_J["job_id"]], row[_J["session_id"]], row[_J["enqueue_seq"]], row[_J["turn_seq"]],
             Lane(row[_J["lane"]]), row[_J["priority"]], SlotKey(row[_J["provider_id"]], row[_J["model_id"]], group),
-            row[_J["fairness_key"]], row[_J["max_retries"]], row[_J["timeout_ms"]],
+            row[_J["fairness_key"]], row[_J["max_retries"]], row[_J["timeout_ms"]], row[_J["wp_id"]],
+            row[_J["estimated_tokens"]],
         )  # fmt: skip
         self._journal.enqueued(job)
 

@@ -23,6 +23,7 @@ Percent = Annotated[int, Meta(ge=0, le=100)]
 Words = Annotated[int, Meta(ge=0, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=1, le=1 << 20)]
 Count = Annotated[int, Meta(ge=1, le=100_000)]
+Budget = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Weight = Annotated[int, Meta(ge=0, le=1_000)]
 Seconds = Annotated[int, Meta(ge=0, le=86_400)]
 Operations = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -110,6 +111,8 @@ class SessionPlan(Entry, frozen=True, kw_only=True):
     lane: Annotated[Lane, Meta(description="Their lane.")] = Lane.PRIMARY
     role: Annotated[Text, Meta(description="Their role.")] = "worker"
     wp: Annotated[Text | None, Meta(description="Their work packet.")] = None
+    budget_tokens: Annotated[Budget | None, Meta(description="Tokens that each of them may take.")] = None
+    budget_calls: Annotated[Budget | None, Meta(description="Calls that each of them may make.")] = None
 
 
 class ClientPlan(Entry, frozen=True, kw_only=True):
@@ -126,6 +129,7 @@ class ClientPlan(Entry, frozen=True, kw_only=True):
     words: Annotated[Words, Meta(description="Length of a turn.")] = 6
     priority: Annotated[int, Meta(ge=0, le=LOWEST_PRIORITY, description="Of the turns.")] = DEFAULT_PRIORITY
     timeout_ms: Annotated[Ms | None, Meta(description="Of a call; absent: the configured one.")] = None
+    max_output_tokens: Annotated[Count | None, Meta(description="Longest answer that is asked for.")] = None
     cancel_percent: Annotated[Percent, Meta(description="The turn is cancelled, at any moment.")] = 0
     cancel_again_percent: Annotated[Percent, Meta(description="A cancelled or finished turn is cancelled again.")] = 0
     repeat_percent: Annotated[Percent, Meta(description="The turn is sent twice with the same key.")] = 0

@@ -35,6 +35,7 @@ from handshake.testing.simulator.order_check import OrderCheck
 from handshake.testing.simulator.scenario import Scenario
 from handshake.testing.simulator.scripted_provider import ScriptedProvider
 from handshake.testing.simulator.slot_bounds import SlotBounds
+from handshake.testing.simulator.spending_check import SpendingCheck
 from handshake.testing.simulator.violation import Violation
 from handshake.testing.simulator.virtual_loop import VirtualLoop
 from handshake.testing.virtual_clock import START_US, VirtualClock
@@ -77,7 +78,9 @@ class World:
         bounds = SlotBounds(scenario.settings)
         self.journal = Journal()
         self.observer = Observer(self.journal, OrderCheck(self.journal, bounds), clock)
-        self.history = CallHistory(self.journal, bounds, clock, self.report)
+        self.spending = SpendingCheck(self.journal, scenario.settings, clock)
+        self.history = CallHistory(self.journal, bounds, self.spending, clock, self.report)
+        self.observer.heard.append(self.spending.hear)
         self.observer.heard.append(self.history.hear)
         self.providers = {
             ProviderId(name): ScriptedProvider(
@@ -190,9 +193,14 @@ class World:
 
     def suspend(self, span_us: int) -> None:
         """Let the machine sleep: the wall clock goes on, the monotonic one does not, and connections are lost."""
-        self.clock.jump_wall(span_us)
+        self.jump(span_us)
         for provider in self.providers.values():
             provider.break_all()
+
+    def jump(self, span_us: int) -> None:
+        """Set the wall clock forward or back."""
+        self.spending.clock_moved()
+        self.clock.jump_wall(span_us)
 
     def stand_still(self, span_us: int) -> None:
         """Let time pass in which the process does nothing, as when it is stopped or starved."""
@@ -250,6 +258,7 @@ class World:
 
     def _reopened(self, reader: Any) -> None:
         try:
+            self.spending.restarted()
             self.observer.reopened(reader)
             self.observer.check_all(reader, KEY.verifier_key)
         except Violation as broken:
