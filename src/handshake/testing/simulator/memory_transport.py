@@ -159,6 +159,7 @@ class MemoryExchange:
         except TimeoutError:
             raise WireFault(kind) from None
         source = Body(self._wire, self._head)
+        source.require_sound()
         self._body = BoundedBody(source, self._deadlines, self._limits.max_response_bytes)
 
     async def read(self) -> bytes:

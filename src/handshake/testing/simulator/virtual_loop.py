@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 MAX_VIRTUAL_US = 100 * 86_400 * 1_000_000
 """Virtual time after which a simulation is taken to wait for what never comes."""
+MAX_ENDING_STEPS = 100_000
+"""Turns in which the tasks that are left must end."""
 MAX_STEPS = 20_000_000
 """Turns of the loop after which a simulation is taken to go round in circles."""
 _US_PER_S = 1_000_000
@@ -65,6 +67,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Return virtual seconds since the loop was made."""
         return self._clock.monotonic_us() / _US_PER_S
+
+    def allow(self, steps: int) -> None:
+        """Let the loop turn `steps` times more, whatever it did before, and forget what should stop it."""
+        self._max_steps = self.steps + steps
+        self._fatal = None
 
     def stop_with(self, failure: BaseException) -> None:
         """Let whoever runs the loop fail at its next turn."""
@@ -147,12 +154,20 @@ def run_virtually(main: Coroutine[Any, Any, T], loop: VirtualLoop) -> T:
     try:
         return loop.run_until_complete(main)
     finally:
-        for task in loop.unfinished():
-            task.cancel()
-        rest = loop.unfinished()
-        if rest:
-            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
-        if was_collecting:
-            gc.enable()
+        try:
+            _end_rest(loop)
+        finally:
+            loop.close()
+            if was_collecting:
+                gc.enable()
+
+
+def _end_rest(loop: VirtualLoop) -> None:
+    """Cancel what still runs, and let it end."""
+    loop.allow(MAX_ENDING_STEPS)
+    rest = loop.unfinished()
+    for task in rest:
+        task.cancel()
+    if rest:
+        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())

@@ -73,17 +73,52 @@ def read_head(data: bytearray, *, max_bytes: int) -> Head | None:
     return Head(int(first.split(b" ")[1]), headers)
 
 
+class _Seen:
+    """A copy of what has arrived."""
+
+    def __init__(self, data: bytearray) -> None:
+        self.data = bytearray(data)
+        self.ended = self.reset = False
+
+    def require(self) -> None:
+        """It does not fail."""
+
+    def take(self) -> None:
+        """Nobody waits for room."""
+
+    async def changed(self) -> None:
+        """Nothing arrives."""
+
+    def fail(self, failure: BaseException) -> None:
+        """It does not fail."""
+
+
 class Body:
     """The body after a head, as `http_body.Source`: with a length, in chunks, or until the connection closes."""
 
     def __init__(self, wire: Arriving, head: Head) -> None:
         self._wire = wire
+        self._head = head
         self._chunked = head.headers.get("transfer-encoding", "").lower() == "chunked"
         length = head.headers.get("content-length")
         self._left = int(length) if length is not None and length.isdecimal() and not self._chunked else None
         self._in_chunk = 0
         self._trailer = False
         self._done = self._left == 0
+
+    def require_sound(self) -> None:
+        """Judge what arrived together with the head, as `aiohttp` does before it hands the head on.
+
+        Raises:
+            WireFault: GARBAGE, it is no body as the head describes it, or more than that.
+        """
+        seen = Body(_Seen(self._wire.data), self._head)
+        try:
+            seen.read_nowait()
+        except WireFault:
+            raise WireFault(FaultKind.GARBAGE) from None
+        if seen.at_eof() and seen._wire.data:
+            raise WireFault(FaultKind.GARBAGE)
 
     def read_nowait(self, n: int = -1) -> bytes:
         """Return what has arrived, perhaps nothing."""
