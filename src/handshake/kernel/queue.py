@@ -233,12 +233,24 @@ class RunQueue:
         Times are as in `wake`.
         """
         self.wake(now_us, wall_us)
+        return self._take()
+
+    def take_all(self, now_us: int, wall_us: int | None = None) -> list[QueuedRun]:
+        """Take every run that may start now, in order; times are as in `wake`."""
+        self.wake(now_us, wall_us)
+        return list(iter(self._take, None))
+
+    def _take(self) -> QueuedRun | None:
         self._gate_us = None
         if self.usage.total >= self.limits.total:
             return None
         shut = _Shut()
         while True:
-            ready = {lane: found for lane in LANES if (found := self._best(lane, shut)) is not None}
+            ready = {
+                lane: found
+                for lane, bins in self._bins.items()
+                if bins and (found := self._best(bins, shut)) is not None
+            }
             admissible = [lane for lane in ready if self.usage.closed_to(lane, self.limits) is None]
             if not admissible:
                 return None
@@ -391,11 +403,11 @@ class RunQueue:
         else:
             shut.all = True
 
-    def _best(self, lane: Lane, shut: _Shut) -> Head | None:
+    def _best(self, bins: Mapping[_BinKey, Bin], shut: _Shut) -> Head | None:
         best: Head | None = None
         if shut.all:
             return None
-        for (key, wp_id), bin_ in self._bins[lane].items():
+        for (key, wp_id), bin_ in bins.items():
             if key.provider_id in shut.providers or wp_id in shut.packets:
                 continue
             if self.usage.full(key, self.limits) is None:

@@ -28,6 +28,10 @@ class KnownValues:
         for value in values:
             self.add(value)
 
+    def __bool__(self) -> bool:
+        """Return whether there is anything to look for."""
+        return bool(self._forms)
+
     def add(self, value: str) -> None:
         """Look for `value` and its escaped and encoded forms from now on; short values are not looked for."""
         if len(value) < MIN_KNOWN_CHARS or self._count >= MAX_KNOWN_VALUES:

@@ -20,6 +20,7 @@ from handshake.kernel.job import JobState, RunTicket
 from handshake.kernel.limit import SlotKey
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.retry import Reach
+from handshake.kernel.session import Ending, Facts, SessionState, derive
 from handshake.kernel.units import US_PER_MS
 from handshake.kernel.usage import TokenUsage
 from handshake.ports.store import Content, Tx
@@ -36,7 +37,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 
 
 class Attempted(msgspec.Struct, frozen=True, gc=False):
-    """The row of a job as an outcome needs it."""
+    """The rows of a job and of its session as an outcome needs them; `next_seq` numbers the session's next message."""
 
     state: str
     attempt: int
@@ -61,6 +62,16 @@ class Attempted(msgspec.Struct, frozen=True, gc=False):
     failures: int
     estimated_tokens: int
     estimated_cost_usd_micro: int
+    ending: str
+    waiting: int
+    blockers: int
+    paused: int
+    next_seq: int
+
+    @property
+    def session_after(self) -> SessionState:
+        """The session's state once this run is over."""
+        return derive(Facts(Ending(self.ending), 0, self.waiting, self.blockers, bool(self.paused), dispatched=True))
 
     @property
     def key(self) -> SlotKey:

@@ -9,8 +9,6 @@ Source:
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from handshake.kernel.budget import Settled
@@ -29,7 +27,7 @@ from handshake.kernel.message import MessageRole, SourceKind
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.retry import Backoff, Fault, FaultKind, GiveUp, Reach, RetryAt, closure_ms, decide
-from handshake.kernel.session import Ending, Facts, SessionState, derive
+from handshake.kernel.session import SessionState
 from handshake.kernel.units import US_PER_MS
 from handshake.kernel.usage import TokenUsage
 from handshake.kernel.waiting import WaitReason
@@ -104,7 +102,7 @@ def finish(tx: Tx, queue: RunQueue, ticket: RunTicket, answer: Answer, *, epoch:
     state = JobState.COMPLETED_WITH_ISSUES if filtered else JobState.COMPLETED
     usage = answer.usage or TokenUsage()
     context = row.context(ticket)
-    next_seq, after = _session_after(tx, ticket)
+    next_seq, after = row.next_seq, row.session_after
     append_message(
         tx,
         context,
@@ -166,7 +164,7 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
     verdict, closed_ms = _verdict(ticket, row, failure.fault)
     keep(tx, ticket, PARTIAL, failure.partial)
     keep(tx, ticket, PROVIDER_ERROR, failure.provider_body)
-    next_seq, after = _session_after(tx, ticket)
+    next_seq, after = row.next_seq, row.session_after
     context = row.context(ticket)
     tx.append(
         _inference(ticket, row, failure.prompt_hash, failure.timing, after, error_code=failure.error.code), context
@@ -229,7 +227,7 @@ def hand_back(
     if not counts(row, ticket, epoch):
         return discard(tx, queue, ticket, row, partial, settled, reach)
     keep(tx, ticket, PARTIAL, partial)
-    next_seq, after = _session_after(tx, ticket)
+    next_seq, after = row.next_seq, row.session_after
     waits = _Waits(0, None, row.failures)
     _requeue(tx, ticket, after, settled, next_seq, waits)
     context = row.context(ticket)
@@ -249,16 +247,6 @@ def release(tx: Tx, queue: RunQueue, ticket: RunTicket, partial: Content | None,
     """Free the provider slots of a cancelled attempt whose connection is confirmed closed, and what it had reserved."""
     row = attempted(tx, ticket)
     return discard(tx, queue, ticket, row, partial, judged(queue, row, None, reach), reach)
-
-
-def _session_after(tx: Tx, ticket: RunTicket) -> tuple[int, SessionState]:
-    """Return the session's next message number, and its state once this run is over."""
-    row = tx.row("session_outcome_facts", {"session_id": ticket.session_id})
-    assert row is not None, "sessions are never deleted"
-    values: tuple[Any, ...] = row
-    ending, _, waiting, blockers, paused, _, next_seq = values
-    after = derive(Facts(Ending(ending), 0, waiting, blockers, bool(paused), dispatched=True))
-    return next_seq, after
 
 
 def _settle_session(

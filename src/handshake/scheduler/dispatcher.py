@@ -101,7 +101,7 @@ class Dispatcher:
             self._queue.wake(at.now_us, at.wall_us)
             self._store_order(tx, at)
             return
-        chosen = list(iter(partial(self._queue.take, at.now_us, at.wall_us), None))
+        chosen = self._queue.take_all(at.now_us, at.wall_us)
         if chosen:
             runs.start(tx, chosen, epoch=self.epoch)
             self._fresh = [

@@ -278,10 +278,10 @@ class SqliteStore:
         taken = [work for work in works if work.outcome or not refused]
         try:
             found = self._committer.commit([work.unit for work in taken]) if taken else []
-            outcomes = dict(zip(map(id, taken), found, strict=True))
         except Exception as failure:  # noqa: BLE001  (a bug must not leave callers waiting for ever)
-            outcomes = {id(work): Outcome(failure=coded(failure)) for work in taken}
-        results = [outcomes.get(id(work)) or _no_room() for work in works]
+            found = [Outcome(failure=coded(failure)) for _ in taken]
+        outcomes = iter(found)
+        results = [next(outcomes) if work.outcome or not refused else _no_room() for work in works]
         loop = works[0].answer.get_loop()
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(self._answer, works, results, self._committer.drain_told())

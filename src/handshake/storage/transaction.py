@@ -121,7 +121,7 @@ class SqliteTx(SqliteReader):
     def append(self, payload: Payload, context: Context) -> None:
         """Validate and redact an event and add it to the batch; an invalid one fails the unit."""
         sealed = seal(payload, context, event_id=next(self._event_ids), timestamp=self.timestamp)
-        self.sealed.append(redacted(sealed, self._known.clean))
+        self.sealed.append(redacted(sealed, self._known.clean) if self._known else sealed)
 
     def sign_checkpoint(self) -> None:
         """Sign the log before COMMIT, whoever else is in the batch."""

@@ -93,10 +93,11 @@ UPDATE job SET state = 'running', attempt = :attempt, holds_slot = 1, started_at
 WHERE job_id = :job_id AND state = 'queued' AND attempt = :attempt - 1;
 
 -- name: job_attempt
-SELECT state, attempt, runtime_epoch, turn_id, turn_seq, trace_id, wp_id, mt_id, lane, priority, provider_id, model_id,
-  concurrency_group, fairness_key, enqueue_seq, created_at_us, started_at_us, max_retries, retry_backoff, holds_slot,
-  failures, estimated_tokens, estimated_cost_usd_micro
-FROM job WHERE job_id = :job_id;
+SELECT j.state, j.attempt, j.runtime_epoch, j.turn_id, j.turn_seq, j.trace_id, j.wp_id, j.mt_id, j.lane, j.priority,
+  j.provider_id, j.model_id, j.concurrency_group, j.fairness_key, j.enqueue_seq, j.created_at_us, j.started_at_us,
+  j.max_retries, j.retry_backoff, j.holds_slot, j.failures, j.estimated_tokens, j.estimated_cost_usd_micro,
+  s.ending, s.waiting, s.blockers, s.paused, s.next_seq
+FROM job AS j JOIN session AS s ON s.session_id = j.session_id WHERE j.job_id = :job_id;
 
 -- name: job_request
 SELECT j.turn_seq, j.timeout_ms, j.max_output_tokens, s.thread_bytes

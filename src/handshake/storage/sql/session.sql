@@ -77,9 +77,6 @@ SELECT session_id, ending, state, running, waiting, blockers, paused, dispatched
 UPDATE session SET running = :running, waiting = :waiting, state = :state, updated_at_us = :now_us
 WHERE session_id = :session_id AND ending = 'open';
 
--- name: session_outcome_facts
-SELECT ending, running, waiting, blockers, paused, dispatched, next_seq FROM session WHERE session_id = :session_id;
-
 -- name: session_answered
 UPDATE session SET running = 0, state = :state, next_seq = :next_seq, thread_bytes = thread_bytes + :bytes,
   total_tokens = total_tokens + :tokens, last_error = :last_error, updated_at_us = :now_us,
