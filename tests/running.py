@@ -38,6 +38,7 @@ from handshake.kernel.usage import TokenUsage
 from handshake.operations import budgets, cancelling, desk, outcomes, records, runs, sessions
 from handshake.operations.attempts import Ended
 from handshake.operations.cancelling import CancelResult
+from handshake.operations.continuing import Following
 from handshake.operations.outcomes import Answer, Failure, Timing
 from handshake.operations.records import NewIds
 from handshake.operations.runs import Accepted, Turn
@@ -152,14 +153,16 @@ class Stage:
         usage: TokenUsage | None = USAGE,
         finish_reason: str | None = "stop",
         epoch: int | None = None,
+        next_job_id: JobId | None = None,
     ) -> Unit[Ended]:
-        """Return the unit that records an answer."""
+        """Return the unit that records an answer, and queues another run of the turn if that has an id."""
         answer = Answer(
             message_id=MessageId(self.new_id()), content=content_of(text.encode()), prompt_hash="0" * 64,
             finish_reason=finish_reason, usage=usage, timing=Timing(7, 3),
         )  # fmt: skip
         at = self.epoch if epoch is None else epoch
-        return lambda tx: outcomes.finish(tx, self.queue, ticket, answer, epoch=at)
+        following = None if next_job_id is None else Following(next_job_id)
+        return lambda tx: outcomes.finish(tx, self.queue, ticket, answer, epoch=at, following=following)
 
     def failing(
         self,

@@ -259,7 +259,7 @@ async def test_the_same_moves_give_the_same_log() -> None:
         ("kernel.limit.Usage.full", lambda self, key, limits: None),
         ("kernel.limit.Usage.closed_to", lambda self, lane, limits: None),
         ("kernel.queue.RunQueue.hold", lambda self, session_id: None),
-        ("operations.outcomes.derive", lambda facts: SessionState.IDLE),
+        ("operations.attempts.derive", lambda facts: SessionState.IDLE),
         ("operations.cancelling.derive", lambda facts: SessionState.IDLE),
         ("operations.cancelling.move", lambda job_id, before, after: JobState.FAILED),
         ("operations.outcomes.append_message", lambda *given, **named: None),

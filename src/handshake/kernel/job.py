@@ -42,6 +42,13 @@ class JobState(StrEnum):
     POISONED = "poisoned"
 
 
+class JobStep(StrEnum):
+    """Where a run goes on when it starts: at the call of its model, or at the tools that it asked for (01 §4)."""
+
+    CALL = "call"
+    TOOLS = "tools"
+
+
 class Backend(StrEnum):
     """Where a model runs, as the provider registry decided it from the endpoint (03 §7)."""
 
@@ -90,10 +97,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One `model_run`: one provider call, the unit of scheduling.
 
     Times are microseconds since 1970. `enqueue_seq` is the global order of acceptance. `turn_seq` is the place
-    of the job's turn in its session. `holds_slot` says that the attempt's connection may still be open. `failures`
-    counts attempts that failed, `recoveries` how often in a row the run was lost and queued again. What is estimated
-    is what one attempt is expected to take; what is settled is what all of them took, and an estimate if any provider
-    did not report it.
+    of the job's turn in its session, `run_seq` the job's own in its turn. `holds_slot` says that the attempt's
+    connection may still be open. `failures` counts attempts that failed, `recoveries` how often in a row the run was
+    lost and queued again. What is estimated is what one attempt is expected to take; what is settled is what all of
+    them took, and an estimate if any provider did not report it.
     """
 
     job_id: JobId
@@ -142,6 +149,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     settled_tokens: int
     settled_cost_usd_micro: int
     settled_is_estimate: bool
+    run_seq: int
+    step: JobStep
 
     @property
     def reserved_cost_usd_micro(self) -> int:

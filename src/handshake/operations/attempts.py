@@ -67,6 +67,7 @@ class Attempted(msgspec.Struct, frozen=True, gc=False):
     blockers: int
     paused: int
     next_seq: int
+    run_seq: int
 
     @property
     def session_after(self) -> SessionState:

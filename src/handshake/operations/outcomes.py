@@ -31,6 +31,7 @@ from handshake.kernel.session import SessionState
 from handshake.kernel.units import US_PER_MS
 from handshake.kernel.usage import TokenUsage
 from handshake.kernel.waiting import WaitReason
+from handshake.operations import continuing
 from handshake.operations.attempts import (
     Attempted,
     Ended,
@@ -42,6 +43,7 @@ from handshake.operations.attempts import (
     keep,
     settle_in_index,
 )
+from handshake.operations.continuing import Following
 from handshake.operations.runs import append_message, require_one
 from handshake.ports.store import Content, Tx
 
@@ -92,14 +94,17 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return Reach.ENDPOINT if isinstance(self.error, Refused | Request) else Reach.SENT
 
 
-def finish(tx: Tx, queue: RunQueue, ticket: RunTicket, answer: Answer, *, epoch: int) -> Ended:
-    """Record an answer: message, usage, state of job and session, in one commit."""
+def finish(
+    tx: Tx, queue: RunQueue, ticket: RunTicket, answer: Answer, *, epoch: int, following: Following | None = None
+) -> Ended:
+    """Record an answer: message, usage, states, and the run that goes on with the turn, all in one commit."""
     row = attempted(tx, ticket)
     settled = judged(queue, row, answer.usage, Reach.SENT)
     if not counts(row, ticket, epoch):
         return discard(tx, queue, ticket, row, answer.content, settled, Reach.SENT)
-    filtered = answer.finish_reason == "content_filter"
-    state = JobState.COMPLETED_WITH_ISSUES if filtered else JobState.COMPLETED
+    stopped = following is not None and not continuing.may_follow(row)
+    issues = stopped or answer.finish_reason == "content_filter"
+    state = JobState.COMPLETED_WITH_ISSUES if issues else JobState.COMPLETED
     usage = answer.usage or TokenUsage()
     context = row.context(ticket)
     next_seq, after = row.next_seq, row.session_after
@@ -116,25 +121,16 @@ def finish(tx: Tx, queue: RunQueue, ticket: RunTicket, answer: Answer, *, epoch:
         trusted=True,
         token_count=usage.completion_tokens,
     )
-    changed = tx.run(
-        "job_answered",
-        {
-            "job_id": ticket.job_id,
-            "state": move(ticket.job_id, JobState.RUNNING, state),
-            "now_us": tx.now_us,
-            "reason": None if answer.finish_reason == "stop" else _known_finish(answer.finish_reason),
-            "error_code": None,
-            "prompt_hash": answer.prompt_hash,
-            "answer_message_id": answer.message_id,
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.total_tokens,
-            "attempt": ticket.attempt,
-            "epoch": epoch,
-            **columns(settled),
-        },
+    _end_job(
+        tx,
+        ticket,
+        state,
+        settled,
+        epoch=epoch,
+        prompt_hash=answer.prompt_hash,
+        reason=continuing.TURN_TOO_LONG if stopped else _reason_to_tell(answer.finish_reason),
+        answer=answer,
     )
-    require_one(changed, ticket.session_id)
     _settle_session(
         tx,
         ticket,
@@ -148,8 +144,11 @@ def finish(tx: Tx, queue: RunQueue, ticket: RunTicket, answer: Answer, *, epoch:
         _inference(ticket, row, answer.prompt_hash, answer.timing, after, answer=answer),
         context,
     )
+    next_run = None if following is None or stopped else continuing.insert(tx, queue, ticket, row, following)
     settle_in_index(queue, ticket, row, settled, Reach.SENT)
     queue.free_connection(row.key)
+    if next_run is not None:
+        queue.add(next_run)
     queue.vacate(ticket.session_id, Lane(row.lane))
     return Ended(state, True)
 
@@ -183,25 +182,16 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
         settle_in_index(queue, ticket, row, settled, reach, closed_ms)
         _requeue_in_index(queue, ticket, row, waits)
         return Ended(JobState.QUEUED, True, verdict.backoff_ms)
-    changed = tx.run(
-        "job_answered",
-        {
-            "job_id": ticket.job_id,
-            "state": move(ticket.job_id, JobState.RUNNING, JobState.FAILED),
-            "now_us": tx.now_us,
-            "reason": _reason_of(failure.fault),
-            "error_code": failure.error.code,
-            "prompt_hash": failure.prompt_hash,
-            "answer_message_id": None,
-            "prompt_tokens": None,
-            "completion_tokens": None,
-            "total_tokens": None,
-            "attempt": ticket.attempt,
-            "epoch": epoch,
-            **columns(settled),
-        },
+    _end_job(
+        tx,
+        ticket,
+        JobState.FAILED,
+        settled,
+        epoch=epoch,
+        prompt_hash=failure.prompt_hash,
+        reason=_reason_of(failure.fault),
+        error_code=failure.error.code,
     )
-    require_one(changed, ticket.session_id)
     _settle_session(tx, ticket, after, settled, next_seq=next_seq, size=0, tokens=0, last_error=failure.error.code)
     settle_in_index(queue, ticket, row, settled, reach, closed_ms)
     queue.free_connection(row.key)
@@ -247,6 +237,40 @@ def release(tx: Tx, queue: RunQueue, ticket: RunTicket, partial: Content | None,
     """Free the provider slots of a cancelled attempt whose connection is confirmed closed, and what it had reserved."""
     row = attempted(tx, ticket)
     return discard(tx, queue, ticket, row, partial, judged(queue, row, None, reach), reach)
+
+
+def _end_job(
+    tx: Tx,
+    ticket: RunTicket,
+    state: JobState,
+    settled: Settled,
+    *,
+    epoch: int,
+    prompt_hash: str,
+    reason: str | None,
+    error_code: str | None = None,
+    answer: Answer | None = None,
+) -> None:
+    usage = (answer.usage if answer else None) or TokenUsage()
+    changed = tx.run(
+        "job_answered",
+        {
+            "job_id": ticket.job_id,
+            "state": move(ticket.job_id, JobState.RUNNING, state),
+            "now_us": tx.now_us,
+            "reason": reason,
+            "error_code": error_code,
+            "prompt_hash": prompt_hash,
+            "answer_message_id": answer.message_id if answer else None,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.total_tokens,
+            "attempt": ticket.attempt,
+            "epoch": epoch,
+            **columns(settled),
+        },
+    )
+    require_one(changed, ticket.session_id)
 
 
 def _settle_session(
@@ -380,6 +404,10 @@ def _inference(
         ),
         trace_id=row.trace_id,
     )
+
+
+def _reason_to_tell(finish_reason: str | None) -> str | None:
+    return None if finish_reason == "stop" else _known_finish(finish_reason)
 
 
 def _known_finish(word: str | None) -> str | None:

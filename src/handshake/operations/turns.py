@@ -177,7 +177,7 @@ class Turns:
         return finished
 
     async def _request(self, ticket: RunTicket) -> _Request:
-        small = self._store.read_now(lambda reader: _load_request(reader, ticket, max_bytes=OFF_LOOP_BYTES))
+        small = self._store.read_now(lambda reader: load_request(reader, ticket, max_bytes=OFF_LOOP_BYTES))
         return small if small is not None else await self._store.read(lambda reader: _load_large(reader, ticket))
 
     async def _finish(self, ticket: RunTicket, seen: _Progress, finished: Finished) -> Ended:
@@ -275,12 +275,12 @@ def _load_large(reader: Reader, ticket: RunTicket) -> _Request:
     assert isinstance(given, int), "the column is a STRICT INTEGER"
     if given > MAX_REQUEST_BYTES:
         raise TooLarge(field="thread", limit_bytes=MAX_REQUEST_BYTES, given_bytes=given)
-    request = _load_request(reader, ticket, max_bytes=None)
+    request = load_request(reader, ticket, max_bytes=None)
     assert request is not None, "it has no limit"
     return request
 
 
-def _load_request(reader: Reader, ticket: RunTicket, *, max_bytes: int | None) -> _Request | None:
+def load_request(reader: Reader, ticket: RunTicket, *, max_bytes: int | None) -> _Request | None:
     """Return the thread as the run's request holds it: its own turn, and earlier turns that were answered.
 
     A turn that failed or was cancelled has no answer; left in, it would make two user messages in a row, which

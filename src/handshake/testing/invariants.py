@@ -132,9 +132,20 @@ def check_sessions(found: Contents) -> None:
         assert session.state is derive(facts), f"{session.session_id}: {session.state} is not derived"
         assert (session.ended_at_us is None) == (session.ending is Ending.OPEN), f"{session.session_id}: ended_at"
         assert session.ending is Ending.OPEN or all(job.state in TERMINAL for job in jobs), "open job in ended session"
-        assert [job.turn_seq for job in jobs] == list(range(1, session.next_turn_seq)), f"{session.session_id}: turns"
+        _check_turns(session, jobs)
         assert session.total_tokens == sum(job.total_tokens or 0 for job in jobs), f"{session.session_id}: tokens"
     assert not by_session, "jobs without a session"
+
+
+def _check_turns(session: Session, jobs: list[Job]) -> None:
+    """Check that turns and the runs of each are numbered without a gap, and that a run goes on from an answer."""
+    before: dict[int, Job] = {}
+    for job in jobs:
+        last = before.get(job.turn_seq)
+        assert job.run_seq == (last.run_seq + 1 if last else 1), f"{job.job_id}: runs of its turn"
+        assert last is None or last.state in _ENDED_WITH_ANSWER, f"{job.job_id}: goes on from no answer"
+        before[job.turn_seq] = job
+    assert list(before) == list(range(1, session.next_turn_seq)), f"{session.session_id}: turns"
 
 
 def check_jobs(found: Contents) -> None:
@@ -144,7 +155,8 @@ def check_jobs(found: Contents) -> None:
         said[message.job_id, message.role].append(message)
     for job in found.jobs:
         asked = said.pop((job.job_id, MessageRole.USER), [])
-        assert [one.turn_seq for one in asked] == [job.turn_seq], f"{job.job_id}: no question of its own"
+        expected_turns = [job.turn_seq] if job.run_seq == 1 else []
+        assert [one.turn_seq for one in asked] == expected_turns, f"{job.job_id}: no question of its own"
         answers = [one.message_id for one in said.pop((job.job_id, MessageRole.ASSISTANT), [])]
         expected = [job.answer_message_id] if job.state in _ENDED_WITH_ANSWER else []
         assert answers == expected, f"{job.job_id}: {job.state} with answers {answers}"

@@ -124,7 +124,7 @@ def a_state_that_does_not_follow(patch: pytest.MonkeyPatch) -> None:
 @mutant("standard", "scheduler.session.head_only", "message.thread.rebuilds_same_bytes")
 def unanswered_turns_are_sent(patch: pytest.MonkeyPatch) -> None:
     """A request holds every turn of its session, also later ones and those that failed."""
-    original = turns._load_request
+    original = turns.load_request
 
     def load(reader: Any, ticket: Any, *, max_bytes: int | None) -> Any:
         class Generous:
@@ -143,7 +143,7 @@ def unanswered_turns_are_sent(patch: pytest.MonkeyPatch) -> None:
         generous: Any = Generous()
         return original(generous, ticket, max_bytes=max_bytes)
 
-    patch.setattr(turns, "_load_request", load)
+    patch.setattr(turns, "load_request", load)
 
 
 @mutant("standard", "scheduler.idempotency.same_key_same_job")

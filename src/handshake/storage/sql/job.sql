@@ -12,6 +12,22 @@ INSERT INTO job (
   :estimated_cost_usd_micro
 );
 
+-- name: job_following_facts
+SELECT s.thread_bytes, j.max_output_tokens
+FROM job AS j JOIN session AS s ON s.session_id = j.session_id WHERE j.job_id = :job_id;
+
+-- name: job_follow
+INSERT INTO job (
+  job_id, job_kind, session_id, turn_id, turn_seq, run_seq, trace_id, wp_id, mt_id, state, provider_id, model_id,
+  backend, lane, priority, concurrency_group, fairness_key, max_retries, retry_backoff, timeout_ms,
+  max_output_tokens, request_sha256, created_at_us, estimated_tokens, estimated_cost_usd_micro
+)
+SELECT
+  :job_id, job_kind, session_id, turn_id, turn_seq, run_seq + 1, trace_id, wp_id, mt_id, 'queued', provider_id,
+  model_id, backend, lane, priority, concurrency_group, fairness_key, max_retries, retry_backoff, timeout_ms,
+  max_output_tokens, request_sha256, :created_at_us, :estimated_tokens, :estimated_cost_usd_micro
+FROM job WHERE job_id = :before;
+
 -- name: job_get
 SELECT
   job_id, enqueue_seq, job_kind, session_id, turn_id, turn_seq, trace_id, wp_id, mt_id, state, provider_id, model_id,
@@ -19,7 +35,8 @@ SELECT
   max_output_tokens, idempotency_key, request_sha256, created_at_us, not_before_us, wait_reason,
   runtime_epoch, holds_slot, started_at_us, ended_at_us, reason, error_code, error_summary, prompt_hash,
   answer_message_id, prompt_tokens, completion_tokens, total_tokens, failures, recoveries, estimated_tokens,
-  estimated_cost_usd_micro, settled_tokens, settled_cost_usd_micro, settled_is_estimate
+  estimated_cost_usd_micro, settled_tokens, settled_cost_usd_micro, settled_is_estimate,
+  run_seq, step
 FROM job WHERE job_id = :job_id;
 
 -- name: job_answer
@@ -34,7 +51,8 @@ SELECT
   max_output_tokens, idempotency_key, request_sha256, created_at_us, not_before_us, wait_reason,
   runtime_epoch, holds_slot, started_at_us, ended_at_us, reason, error_code, error_summary, prompt_hash,
   answer_message_id, prompt_tokens, completion_tokens, total_tokens, failures, recoveries, estimated_tokens,
-  estimated_cost_usd_micro, settled_tokens, settled_cost_usd_micro, settled_is_estimate
+  estimated_cost_usd_micro, settled_tokens, settled_cost_usd_micro, settled_is_estimate,
+  run_seq, step
 FROM job
 WHERE enqueue_seq > :after AND (:session_id IS NULL OR session_id = :session_id) AND (:state IS NULL OR state = :state)
 ORDER BY enqueue_seq LIMIT :limit;
@@ -96,7 +114,7 @@ WHERE job_id = :job_id AND state = 'queued' AND attempt = :attempt - 1;
 SELECT j.state, j.attempt, j.runtime_epoch, j.turn_id, j.turn_seq, j.trace_id, j.wp_id, j.mt_id, j.lane, j.priority,
   j.provider_id, j.model_id, j.concurrency_group, j.fairness_key, j.enqueue_seq, j.created_at_us, j.started_at_us,
   j.max_retries, j.retry_backoff, j.holds_slot, j.failures, j.estimated_tokens, j.estimated_cost_usd_micro,
-  s.ending, s.waiting, s.blockers, s.paused, s.next_seq
+  s.ending, s.waiting, s.blockers, s.paused, s.next_seq, j.run_seq
 FROM job AS j JOIN session AS s ON s.session_id = j.session_id WHERE j.job_id = :job_id;
 
 -- name: job_request
