@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from handshake.kernel.budget import Account, Amounts, BudgetKey, BudgetScope, BudgetType
 from handshake.kernel.checkpoint import VerifierKey, verify_checkpoint
 from handshake.kernel.desk import DeskItem, DeskState
 from handshake.kernel.errors import BudgetExceeded
@@ -62,6 +63,7 @@ def check_workspace(reader: Reader, key: VerifierKey) -> Contents:
     check_messages(reader, found)
     check_sessions(found)
     check_jobs(found)
+    check_budgets(reader, found)
     check_desk(found)
     check_evidence(found)
     return found
@@ -166,6 +168,37 @@ def check_jobs(found: Contents) -> None:
         refused = job.state is JobState.FAILED and job.error_code == BudgetExceeded.code
         assert job.attempt > 0 or refused or job.state in (JobState.QUEUED, JobState.CANCELLED), "never dispatched"
     assert not said, "messages without a job"
+
+
+def check_budgets(reader: Reader, found: Contents) -> None:
+    """Check that what is reserved is what open attempts hold, and that a session spent what its attempts took."""
+    by_session = defaultdict(list)
+    for job in found.jobs:
+        by_session[job.session_id].append(job)
+    for session in found.sessions:
+        jobs = by_session[session.session_id]
+        taken = sum(job.settled_tokens for job in jobs)
+        assert session.settled_tokens <= taken, f"{session.session_id}: settled_tokens"
+        if session.ending is Ending.OPEN:  # what is settled after its end stands with the job alone
+            assert session.settled_tokens == taken, f"{session.session_id}: settled_tokens"
+        for key, account in records.session_budget(reader, session.session_id).items() if session.budgeted else ():
+            if key.kind is not BudgetType.CALLS:
+                spent = sum(_settled(job, key.kind) for job in jobs)
+                assert account.spent == spent, f"{key}: {account.spent} spent, and {spent} taken"
+            _check_reserved(key, account, jobs)
+    for key, account in records.accounts(reader.rows("budgets_configured")).items():
+        whole = key.scope is BudgetScope.WORKSPACE
+        _check_reserved(key, account, [job for job in found.jobs if whole or job.wp_id == key.name])
+
+
+def _settled(job: Job, kind: BudgetType) -> int:
+    return job.settled_tokens if kind is BudgetType.TOKENS else job.settled_cost_usd_micro
+
+
+def _check_reserved(key: BudgetKey, account: Account, jobs: list[Job]) -> None:
+    held = [Amounts(job.estimated_tokens, job.estimated_cost_usd_micro) for job in jobs if job.holds_slot]
+    reserved = sum(one.of(key.kind) for one in held)
+    assert account.reserved == reserved, f"{key}: {account.reserved} reserved, and {reserved} held"
 
 
 def check_desk(found: Contents) -> None:

@@ -201,6 +201,23 @@ async def test_a_cancelled_attempt_keeps_its_reservation_until_its_connection_is
     assert stage.running() == [third]
 
 
+@requirement("scheduler.budget.reserved_before_dispatch", "scheduler.rate.reconciles_usage")
+async def test_an_attempt_that_is_given_up_settles_in_full_and_once() -> None:
+    stage = await Stage.open(limited(tokens=1_000))
+    session_id = await stage.create(budget={TOKENS: 1_000})
+    job_id = await sent(stage, session_id)
+    late = stage.ticket(job_id)
+    await stage.batch(stage.giving_up(late))
+    assert stage.running() == [job_id], "it was queued again"
+    assert spent(stage, WORKSPACE) == (100, 100)
+    await stage.batch(stage.finishing(late, usage=TokenUsage(1, 1, 2)))
+    assert spent(stage, WORKSPACE) == (100, 100)
+    await stage.batch(stage.finishing(stage.ticket(job_id), usage=TokenUsage(3, 7, 10)))
+    assert spent(stage, WORKSPACE) == (110, 0)
+    assert (stage.job(job_id).settled_tokens, stage.session(session_id).settled_tokens) == (110, 110)
+    stage.check()
+
+
 @requirement("scheduler.budget.reserved_before_dispatch")
 async def test_a_restart_settles_in_full_what_the_dead_had_reserved() -> None:
     stage = await Stage.open(limited(tokens=1_000))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from handshake.kernel.budget import BudgetType
 from handshake.kernel.ids import JobId
 from handshake.kernel.job import JobState
-from handshake.kernel.settings import RecorderSettings
+from handshake.kernel.settings import RecorderSettings, WorkspaceBudgets
 from handshake.testing.invariants import check_workspace, job_states
 from handshake.testing.memory_store import MemoryStore
 from handshake.testing.virtual_clock import VirtualClock
@@ -17,9 +19,9 @@ async def worked() -> tuple[MemoryStore, dict[str, JobId]]:
     """Return a workspace with a job in every state that this part knows."""
     clock = VirtualClock()
     memory = MemoryStore(clock=clock, recorder=RecorderSettings(checkpoint_every_events=8))
-    stage = Stage(memory, clock, settings_of())
+    stage = Stage(memory, clock, msgspec.structs.replace(settings_of(), budgets=WorkspaceBudgets(calls=99)))
     await stage.begin()
-    ended, busy = await stage.create(), await stage.create()
+    ended, busy = await stage.create(), await stage.create(budget={BudgetType.TOKENS: 99_999, BudgetType.CALLS: 9})
     jobs = {"completed": await stage.send(ended, "one"), "failed": await stage.send(ended, "two")}
     await stage.store.write(stage.finishing(stage.ticket(jobs["completed"])))
     await stage.store.write(stage.failing(stage.ticket(jobs["failed"]), FINAL))
@@ -69,6 +71,11 @@ BREAKS = (
     "UPDATE session SET paused = 1 WHERE ending = 'open' AND running = 0",
     "UPDATE session SET thread_bytes = thread_bytes + 1",
     "UPDATE session SET total_tokens = total_tokens + 1",
+    "UPDATE session SET settled_tokens = settled_tokens + 1",
+    "UPDATE job SET settled_tokens = settled_tokens + 1 WHERE state = 'running'",
+    "UPDATE budget SET reserved = reserved + 1 WHERE scope = 'workspace'",
+    "UPDATE budget SET reserved = 0 WHERE scope = 'session'",
+    "UPDATE budget SET spent = spent + 1 WHERE scope = 'session' AND kind = 'tokens'",
     "UPDATE session SET next_turn_seq = next_turn_seq + 1",
     "UPDATE session SET next_seq = next_seq + 1",
     "UPDATE session SET ended_at_us = NULL",

@@ -270,6 +270,7 @@ _PARTS: tuple[tuple[str, Callable[[Reader, invariants.Contents], None]], ...] = 
     ("message.append.is_atomic", invariants.check_messages),
     ("session.state.is_derived", lambda reader, found: invariants.check_sessions(found)),
     ("scheduler.queue.never_drops", lambda reader, found: invariants.check_jobs(found)),
+    ("scheduler.budget.reserved_before_dispatch", invariants.check_budgets),
     ("recorder.atomic", lambda reader, found: invariants.check_evidence(found)),
 )
 
