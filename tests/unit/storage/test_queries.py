@@ -10,6 +10,20 @@ import pytest
 from handshake.storage.queries import compiled, load
 from handshake.storage.schema import migrate, open_writer
 
+AT_START = (
+    "budgets_of_open_work",
+    "desk_expired",
+    "job_in_progress",
+    "job_orphans",
+    "job_queue",
+    "job_release_ended",
+    "job_running_count",
+    "job_settle_abandoned",
+    "session_miscounted",
+    "session_settle_abandoned",
+)
+"""What each start asks of all jobs."""
+
 
 @pytest.fixture(scope="module")
 def db() -> apsw.Connection:
@@ -29,6 +43,15 @@ def test_query_is_one_statement_without_a_comment(name: str) -> None:
     text = compiled()[name].text
     assert "--" not in text, "a comment would swallow what follows it"
     assert ";" not in text
+
+
+@pytest.mark.parametrize("name", AT_START)
+def test_a_start_reads_no_run_of_the_past(name: str, db: apsw.Connection) -> None:
+    text = compiled()[name].text
+    steps: list[str] = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {text}", (None,) * text.count("?"))]
+    through = [step for step in steps if step.startswith(("SCAN job", "SCAN j ", "SEARCH job", "SEARCH j "))]
+    assert through
+    assert [step for step in through if not any(one in step for one in ("job_open", "job_holding", "(job_id=?)"))] == []
 
 
 def test_parameters_are_bound_in_the_order_of_the_text() -> None:

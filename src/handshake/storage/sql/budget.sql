@@ -14,7 +14,8 @@ WHERE scope <> 'session' ORDER BY scope, name, kind;
 -- name: budgets_of_open_work
 SELECT b.scope, b.name, b.kind, b.most, b.spent, b.reserved, b.warned, b.paused FROM budget AS b
 WHERE b.scope = 'session' AND b.name IN (
-  SELECT session_id FROM job WHERE ended_at_us IS NULL UNION SELECT session_id FROM job WHERE holds_slot = 1)
+  SELECT session_id FROM job WHERE ended_at_us IS NULL
+  UNION ALL SELECT session_id FROM job WHERE holds_slot = 1)
 ORDER BY b.name, b.kind;
 
 -- name: budget_put

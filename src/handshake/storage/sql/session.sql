@@ -112,8 +112,8 @@ WHERE session_id = :session_id AND ending = 'open';
 UPDATE session SET settled_tokens = settled_tokens + held.tokens,
   settled_cost_usd_micro = settled_cost_usd_micro + held.cost
 FROM (
-  SELECT session_id, sum(estimated_tokens) AS tokens, sum(estimated_cost_usd_micro) AS cost
-  FROM job WHERE holds_slot = 1 GROUP BY session_id) AS held
+  SELECT min(session_id) AS session_id, sum(estimated_tokens) AS tokens, sum(estimated_cost_usd_micro) AS cost
+  FROM job WHERE holds_slot = 1 GROUP BY session_id || '') AS held
 WHERE session.session_id = held.session_id AND session.ending = 'open';
 
 -- name: session_run_refused
