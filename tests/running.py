@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from handshake.bootstrap import Runtime, assemble, known_models, limits_of, recover
+from handshake.bootstrap import Runtime, assemble, known_models, limits_of
 from handshake.kernel.configuration import Configuration
 from handshake.kernel.desk import DeskItem, DeskState, shown_sha256
 from handshake.kernel.errors import HandshakeError, ProviderFailed
@@ -108,7 +108,7 @@ class Stage:
         weights = {lane: self.settings.scheduler.lane_weights.of(lane) for lane in LANES}
         await self.store.write(lambda tx: budgets.configure(tx, self.settings.budgets))
         self.queue = RunQueue(limits_of(self.settings), weights)
-        self.epoch = await recover(self.store, self.queue, self.settings, self.new_id)
+        self.epoch = await recovery.recover(self.store, self.queue, self.settings, self.new_id)
         self.dispatcher = Dispatcher(self.queue, self.clock, self.epoch)
         self.store.follow(self.dispatcher)
         if dispatch:
@@ -349,5 +349,5 @@ async def scene(
     try:
         yield Scene(runtime, kept, clock)
     finally:
-        await runtime.dispatcher.close(0, before_cut=lambda: setattr(runtime.turns, "stopping", True))
+        await runtime.dispatcher.close(0, before_cut=runtime.turns.stop)
         runtime.feeds.close()

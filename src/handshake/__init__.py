@@ -93,7 +93,7 @@ if TYPE_CHECKING:
     from handshake.kernel.session import ExecutionMode, MemoryPolicy, Session, SessionState
     from handshake.kernel.usage import TokenUsage
     from handshake.operations.cancelling import CancelResult
-    from handshake.operations.feed import Over, Piece, Retrying, Started, Text
+    from handshake.operations.feed import NotStored, Over, Piece, Retrying, Started, Text
     from handshake.operations.views import MessageView, QueueItem, QueueView, WorkspaceView
     from handshake.workspace import (
         Desk,
@@ -147,6 +147,7 @@ __all__ = [
     "MessageView",
     "NoReadyModel",
     "NotFound",
+    "NotStored",
     "Over",
     "PackInvalid",
     "PackRequired",
@@ -198,7 +199,7 @@ _KERNEL = frozenset(
     "Session SessionState TokenUsage".split()
 )
 _OPERATIONS = frozenset(
-    "CancelResult MessageView Over Piece QueueItem QueueView Retrying Started Text WorkspaceView".split()
+    "CancelResult MessageView NotStored Over Piece QueueItem QueueView Retrying Started Text WorkspaceView".split()
 )
 _FACE = frozenset("Desk DeskQuestion Result SessionHandle Sessions TurnHandle Workspace open_workspace".split())
 

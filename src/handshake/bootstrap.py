@@ -13,7 +13,7 @@ from handshake.gate.egress import Egress
 from handshake.kernel.checkpoint import VerifierKey
 from handshake.kernel.configuration import Configuration, resolve
 from handshake.kernel.errors import IntegrityBroken
-from handshake.kernel.ids import CHANCE_BITS, ProviderId, SessionId, uuid7
+from handshake.kernel.ids import CHANCE_BITS, JobId, ProviderId, SessionId, uuid7
 from handshake.kernel.job import JobState
 from handshake.kernel.lane import LANES
 from handshake.kernel.layer import Layer, LayerName, from_environment, from_flags
@@ -23,24 +23,27 @@ from handshake.kernel.moment import rfc3339
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.rate import Rate
 from handshake.kernel.redaction import KnownValues
-from handshake.kernel.settings import ProviderSettings, Settings
+from handshake.kernel.settings import MIN_FREE_BYTES, ProviderSettings, Settings
 from handshake.kernel.units import Microseconds
-from handshake.operations import budgets, desk
+from handshake.operations import budgets
 from handshake.operations.declarations import Declaration, declare
 from handshake.operations.feed import Feeds, Over
 from handshake.operations.records import NewIds
 from handshake.operations.runs import KnownModels, price_of
 from handshake.operations.turns import Turns
+from handshake.operations.unstored import Unstored
 from handshake.operations.verdict import Progress, Verdict
 from handshake.operations.verification import verify
 from handshake.ports.clock import Clock
 from handshake.ports.model import Model
-from handshake.ports.store import Reader, Store, Unit
+from handshake.ports.store import Reader, Store
 from handshake.providers.http_model import HttpModel
 from handshake.runners.machine import MachineChance, MachineClock, new_event_loop
 from handshake.scheduler import recovery
+from handshake.scheduler.desk_expiry import DeskExpiry
 from handshake.scheduler.dispatcher import Dispatcher
 from handshake.storage import signing, workspace_folder
+from handshake.storage.ballast import Ballast
 from handshake.storage.config_file import read_layer, user_file
 from handshake.storage.files import OsFiles
 from handshake.storage.instance_lock import Holder, InstanceLock, is_held, read_holder
@@ -48,7 +51,7 @@ from handshake.storage.readonly_store import ReadOnlyStore
 from handshake.storage.schema import engine_version
 from handshake.storage.secrets import Secrets
 from handshake.storage.signing import SigningKey
-from handshake.storage.sqlite_store import Place, SqliteStore, create
+from handshake.storage.sqlite_store import Place, SqliteStore, create, free_bytes_of
 from handshake.storage.workspace_folder import WorkspaceFolder
 
 __all__ = [
@@ -64,6 +67,7 @@ __all__ = [
     "configure",
     "engine_version",
     "find_workspace",
+    "has_room",
     "holder_of",
     "http_models",
     "init_workspace",
@@ -73,7 +77,6 @@ __all__ = [
     "now_us",
     "open_runtime",
     "read_only",
-    "recover",
     "repair",
     "verifier_key",
     "verify_log",
@@ -100,6 +103,7 @@ class Runtime(msgspec.Struct):
     feeds: Feeds
     clock: Clock
     new_id: NewIds
+    expiry: DeskExpiry
     known_models: KnownModels
     lock: InstanceLock | None
 
@@ -172,6 +176,11 @@ def ahead_us(place: WorkspaceFolder) -> int:
     return max(0, high_us - now_us())
 
 
+def has_room(place: WorkspaceFolder) -> bool:
+    """Return whether the disk has more room left than the reserve for outcomes."""
+    return free_bytes_of(place.folder) >= MIN_FREE_BYTES
+
+
 def verifier_key(place: WorkspaceFolder) -> VerifierKey:
     """Return the public key that verifies the workspace's log; the private one is not opened.
 
@@ -238,7 +247,7 @@ async def open_runtime(
         IntegrityBroken: database, key or log do not fit together.
         StoreFailed: the store cannot be opened.
     """
-    held = _hold(place, configuration.settings)
+    held = _hold(place, configuration.settings, dispatch=dispatch)
     try:
         return await assemble(
             place,
@@ -262,7 +271,7 @@ async def repair(place: WorkspaceFolder, configuration: Configuration) -> list[S
         StateConflict: a runtime holds the workspace.
         IntegrityBroken, StoreFailed: it cannot be opened.
     """
-    held = _hold(place, configuration.settings)
+    held = _hold(place, configuration.settings, dispatch=False)
     try:
         found: list[SessionId] = []
         while counted := await held.store.write(recovery.recount):
@@ -286,8 +295,8 @@ class _Held(msgspec.Struct):
         self.lock.release()
 
 
-def _hold(place: WorkspaceFolder, settings: Settings) -> _Held:
-    """Lock a workspace and open its store."""
+def _hold(place: WorkspaceFolder, settings: Settings, *, dispatch: bool) -> _Held:
+    """Lock a workspace and open its store, with ballast for outcomes if runs are carried out."""
     clock, chance, files = MachineClock(), MachineChance(), OsFiles()
     holder = Holder(os.getpid(), rfc3339(clock.now_us()), Path(sys.argv[0] or "python").name[:64])
     workspace_folder.require_private(place)
@@ -300,8 +309,17 @@ def _hold(place: WorkspaceFolder, settings: Settings) -> _Held:
         known = KnownValues()
         secrets = Secrets(known)
         secrets.look_up(entry.credential for entry in settings.providers.values() if entry.credential)
+        run = place.ballast.parent
+        ballast = Ballast(files, place.ballast, run / "ballast.new", run) if dispatch else None
         store = SqliteStore(
-            found, files=files, clock=clock, chance=chance, key=key, recorder=settings.recorder, known=known
+            found,
+            files=files,
+            clock=clock,
+            chance=chance,
+            key=key,
+            recorder=settings.recorder,
+            known=known,
+            ballast=ballast,
         )
     except BaseException:
         lock.release()
@@ -323,15 +341,21 @@ async def assemble(
     """Join a store and models to a scheduler; the simulator hands in its own."""
     settings = configuration.settings
     queue = RunQueue(limits_of(settings), {lane: settings.scheduler.lane_weights.of(lane) for lane in LANES})
-    epoch = await recover(store, queue, settings, new_id)
+    epoch = await recovery.recover(store, queue, settings, new_id)
     declared = declarations_of(settings)
     if declared:
         await store.write(lambda tx: declare(tx, declared), outcome=True)
     await store.write(lambda tx: budgets.configure(tx, settings.budgets), outcome=True)
+    unstored = Unstored()
     feeds = Feeds()
-    dispatcher = Dispatcher(queue, clock, epoch, over=lambda job_id: feeds.push(job_id, Over(JobState.FAILED)))
+
+    def over(job_id: JobId) -> None:
+        feeds.push(job_id, Over(JobState.FAILED))
+
+    dispatcher = Dispatcher(queue, clock, epoch, over=over, unstored=unstored)
     egress = Egress(models, dispatcher.is_running)
-    turns = Turns(store, queue, egress, feeds, clock, new_id, settings.calls, epoch)
+    turns = Turns(store, queue, egress, feeds, clock, new_id, unstored, settings, epoch)
+    expiry = DeskExpiry(store, queue, clock, over)
     store.follow(dispatcher)
     runtime = Runtime(
         place,
@@ -344,44 +368,25 @@ async def assemble(
         feeds,
         clock,
         new_id,
+        expiry,
         known_models(settings),
         lock,
     )
     if dispatch:
-        await dispatcher.open(store, turns.perform)
+        dispatcher.asked = expiry.look
+        await dispatcher.open(
+            store, turns.perform, recovery.giving_up(queue, recovery.Policy.of(settings), epoch, new_id)
+        )
+        await expiry.look()
     return runtime
-
-
-async def recover(store: Store, queue: RunQueue, settings: Settings, new_id: NewIds) -> int:
-    """Begin an epoch, take over what a dead runtime left, let what waited too long expire; return the epoch.
-
-    Raises:
-        IntegrityBroken: the database was changed by hand, so that no run of some session could start.
-    """
-    policy = recovery.Policy.of(settings)
-    epoch = await store.write(recovery.begin_epoch, outcome=True)
-    while await store.write(_take_over(queue, policy, new_id), outcome=True):
-        pass
-    while await store.write(lambda tx: desk.expire(tx, queue), outcome=True):
-        pass
-    await store.read(recovery.require_counted)
-    return epoch
-
-
-def _take_over(queue: RunQueue, policy: recovery.Policy, new_id: NewIds) -> Unit[int]:
-    item_ids = [new_id() for _ in range(recovery.ORPHANS_PER_UNIT)]
-    return lambda tx: recovery.take_over(tx, queue, policy, item_ids)
 
 
 async def close_runtime(runtime: Runtime, *, drain_us: Microseconds) -> None:
     """Stop: start nothing more, let runs finish for `drain_us`, hand the rest back to the queue, and close."""
-
-    def hand_back() -> None:
-        runtime.turns.stopping = True
-
+    runtime.expiry.close()
     try:
         try:
-            await runtime.dispatcher.close(drain_us, before_cut=hand_back)
+            await runtime.dispatcher.close(drain_us, before_cut=runtime.turns.stop)
         finally:
             await runtime.egress.close()
     finally:

@@ -396,9 +396,11 @@ class Workspace:
         runtime = self.runtime
         limits = limits_of(runtime.settings)
         now_us = runtime.clock.now_us()
-        dispatching = runtime.dispatcher.is_dispatching
+        dispatching, has_room = runtime.dispatcher.is_dispatching, not runtime.dispatcher.is_held_back
         return await runtime.store.read(
-            lambda reader: views.queue(reader, limits, dispatching=dispatching, now_us=now_us, after=after, limit=limit)
+            lambda reader: views.queue(
+                reader, limits, dispatching=dispatching, has_room=has_room, now_us=now_us, after=after, limit=limit
+            )
         )
 
     async def status(self) -> WorkspaceView:

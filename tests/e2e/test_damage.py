@@ -84,6 +84,7 @@ def lock_is_a_folder(place: WorkspaceFolder) -> None:
 
 def run_folder_is_a_file(place: WorkspaceFolder) -> None:
     place.lock.unlink()
+    place.ballast.unlink()
     place.lock.parent.rmdir()
     place.lock.parent.write_bytes(b"")
 

@@ -23,6 +23,7 @@ from handshake.kernel.retry import Fault, FaultKind
 from handshake.kernel.settings import Dialect, ProviderSettings, RecorderSettings, SchedulerSettings, Settings
 from handshake.kernel.units import US_PER_S, Microseconds
 from handshake.operations.records import NewIds
+from handshake.storage.ballast import Ballast
 from handshake.storage.readonly_store import ReadOnlyStore
 from handshake.storage.schema import open_reader
 from handshake.storage.signing import SEED_BYTES, SigningKey
@@ -132,6 +133,7 @@ class World:
         later_us: int = 0,
         script: Script = answer,
         store_kind: type[SerialStore] = SerialStore,
+        ballast: Ballast | None = None,
     ) -> None:
         """Open the store; `start` begins to dispatch.
 
@@ -141,6 +143,7 @@ class World:
             later_us: how long after the workspace was made it is.
             script: how models answer.
             store_kind: the store, or one that watches it.
+            ballast: what is given up when the disk is full.
         """
         self.disk = disk
         self.clock = VirtualClock(Microseconds(START_US + later_us))
@@ -148,7 +151,7 @@ class World:
         self.model = ScriptedModel(script)
         self.store = store_kind.open(
             place_on(disk), files=disk.files, clock=self.clock, chance=self._chance, key=KEY,
-            recorder=SETTINGS.recorder, free_bytes=disk.free_bytes, checkpoint_pages=CHECKPOINT_PAGES,
+            recorder=SETTINGS.recorder, free_bytes=disk.free_bytes, checkpoint_pages=CHECKPOINT_PAGES, ballast=ballast,
         )  # fmt: skip
         self.sessions: dict[str, SessionHandle] = {}
         self.turns: dict[str, TurnHandle] = {}

@@ -16,7 +16,9 @@ from handshake.kernel.lane import LANES
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.settings import MIN_FREE_BYTES
 from handshake.kernel.units import US_PER_S, Bytes
+from handshake.kernel.waiting import WaitReason
 from handshake.scheduler.dispatcher import Dispatcher
+from handshake.storage.ballast import Ballast
 from handshake.testing.invariants import Contents, check_log, check_workspace, job_states
 from handshake.testing.power_loss import Disk
 from handshake.testing.scripted_model import Step
@@ -25,6 +27,7 @@ from tests.requirement import requirement
 from tests.simulation.scenario import (
     IDLE_TURNS,
     KEY,
+    LARGE_TEXT,
     SETTINGS,
     SHORT,
     WatchedStore,
@@ -34,6 +37,7 @@ from tests.simulation.scenario import (
     contents,
     digest,
     digest_of,
+    give_up,
     new_disk,
     run,
     scratch,
@@ -55,6 +59,7 @@ WORK: Work = (
     lambda world: world.send(c1="1", d1="2", c2="3", e1="4", d2="5", e2="6"),
 )
 MINUTE_US = 60 * US_PER_S
+BALLAST = 1024 * 1024
 
 Trouble = Callable[[Disk, int], None]
 TROUBLES: dict[str, Trouble] = {"full": Disk.fill_at, "broken": Disk.break_at}
@@ -200,9 +205,9 @@ def used_bytes(disk: Disk) -> int:
     return plenty - disk.free_bytes(disk.root)
 
 
-@requirement("recorder.disk_full.fails_whole")
+@requirement("recorder.disk_full.fails_whole", "recovery.outcome.never_lost")
 async def test_outcome_may_use_the_room_that_new_work_may_not(tmp_path: Path) -> None:
-    """Below the reserve no new turn is taken, and the answer that comes in is stored, and with it what follows."""
+    """Below the reserve no new turn is taken and none starts, and the answer that comes in is stored."""
     waiting = asyncio.Event()
 
     def script(text: str) -> Sequence[Step]:
@@ -223,15 +228,26 @@ async def test_outcome_may_use_the_room_that_new_work_may_not(tmp_path: Path) ->
         await world.create("c")
     assert len(world.store.read_now(lambda reader: check_log(reader, KEY.verifier_key))) == before
     waiting.set()
-    await world.finish("a1", "a2")
-    assert set(world.ended.values()) == {JobState.COMPLETED}
+    await world.finish("a1")
+    for _ in range(3):
+        await world.settle_queue()
+        world.clock.advance(MINUTE_US)
+    behind = world.turns["a2"].job_id
+    (item,) = (await world.workspace.queue()).items
+    assert (item.job_id, item.wait_reason) == (behind, WaitReason.STORE_FULL)
+    assert len(world.model.bodies) == 1
     disk.lift()
+    await world.settle_queue()
+    world.clock.advance(US_PER_S)
+    await world.finish("a2")
+    assert set(world.ended.values()) == {JobState.COMPLETED}
     await world.send(b1="now")
     await world.finish("b1")
     await world.close()
     assert {job.state for job in contents(disk).jobs} == {JobState.COMPLETED}
 
 
+@requirement("recovery.outcome.never_lost")
 async def test_outcome_waits_as_long_as_the_disk_is_full(tmp_path: Path) -> None:
     """The slot stays taken, nothing is sent twice, and the answer is stored once there is room."""
     waiting = asyncio.Event()
@@ -260,8 +276,63 @@ async def test_outcome_waits_as_long_as_the_disk_is_full(tmp_path: Path) -> None
     await world.close()
 
 
+def ballast_on(disk: Disk) -> Ballast:
+    """Return a small ballast on a simulated disk."""
+    run = disk.root / "run"
+    return Ballast(disk.files, run / "ballast", run / "ballast.new", run, size_bytes=BALLAST)
+
+
+@requirement("recovery.outcome.never_lost")
+async def test_ballast_is_given_up_for_an_outcome_on_a_full_disk_and_made_again(tmp_path: Path) -> None:
+    waiting = asyncio.Event()
+    disk = new_disk(tmp_path / "disk")
+    world = World(disk, script=lambda text: (waiting, LARGE_TEXT), ballast=ballast_on(disk))
+    await world.start()
+    await world.create("a")
+    await world.send(a1="hello")
+    await world.settle_queue()
+    ballast = disk.root / "run" / "ballast"
+    assert disk.files.exists(ballast)
+    disk.limit(Bytes(used_bytes(disk)))
+    waiting.set()
+    await world.finish("a1")
+    assert world.ended == {world.turns["a1"].job_id: JobState.COMPLETED}, "at once, though the disk is full"
+    assert not disk.files.exists(ballast)
+    disk.lift()
+    await world.send(a2="again")
+    assert disk.files.exists(ballast)
+    await world.finish("a2")
+    await world.close()
+
+
+@requirement("recovery.outcome.never_lost")
+async def test_start_on_a_full_disk_gives_the_ballast_up_and_takes_over_what_was_lost(tmp_path: Path) -> None:
+    disk = new_disk(tmp_path / "disk")
+    first = World(disk, script=lambda text: (asyncio.Event(),), ballast=ballast_on(disk))
+    await first.start()
+    await first.create("a")
+    await first.send(a1="hello")
+    await first.settle_queue()
+    disk.die()
+    await give_up()
+    after = disk.power_loss(tmp_path / "after", seed=1)
+    ballast = after.root / "run" / "ballast"
+    assert after.files.exists(ballast)
+    assert [job.state for job in contents(after).jobs] == [JobState.RUNNING]
+    after.limit(Bytes(used_bytes(after)))
+    second = World(after, seed=1, later_us=MINUTE_US, ballast=ballast_on(after))
+    await second.start()
+    assert not after.files.exists(ballast)
+    assert [job.state for job in contents(after).jobs] == [JobState.QUEUED]
+    after.lift()
+    second.clock.advance(US_PER_S)
+    await second.settle()
+    await second.close()
+    assert [job.state for job in contents(after).jobs] == [JobState.COMPLETED]
+
+
 @requirement("recovery.start.dispatches_queue")
-async def test_workspace_opens_below_the_reserve_and_ends_what_was_accepted(tmp_path: Path) -> None:
+async def test_workspace_opens_below_the_reserve_and_ends_what_was_accepted_once_there_is_room(tmp_path: Path) -> None:
     disk = new_disk(tmp_path / "disk")
     first = World(disk, script=lambda text: (asyncio.Event(),))
     await first.start()
@@ -273,8 +344,12 @@ async def test_workspace_opens_below_the_reserve_and_ends_what_was_accepted(tmp_
     second = World(disk, seed=1, later_us=MINUTE_US)
     await second.start()
     await second.settle()
+    assert second.runtime.queue.usage.total == 0
     second.sessions = {"a": second.workspace.sessions.get(first.sessions["a"].session_id)}
     with pytest.raises(StoreFailed):
         await second.send(a2="4")
+    disk.lift()
+    second.clock.advance(US_PER_S)
+    await second.settle()
     await second.close()
     assert [job.state for job in contents(disk).jobs] == [JobState.COMPLETED] * 3

@@ -239,7 +239,7 @@ class Town:
 
 
 def stop(runtime: Runtime) -> None:
-    runtime.turns.stopping = True
+    runtime.turns.stop()
 
 
 async def sessions_of(workspace: Workspace, count: int) -> list[SessionHandle]:

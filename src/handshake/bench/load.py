@@ -251,7 +251,7 @@ async def opened(root: Path, *, slots: int, through_gate: bool = False, limited:
         await runtime.dispatcher.open(runtime.store, load.perform_through_gate if through_gate else load.perform)
         yield load
     finally:
-        runtime.turns.stopping = True
+        runtime.turns.stop()
         await close_runtime(runtime, drain_us=Microseconds(0))
 
 

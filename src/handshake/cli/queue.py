@@ -32,7 +32,7 @@ _ONLY_OTHERS_LIFT = frozenset({WaitReason.SESSION_BLOCKED, WaitReason.SESSION_PA
 @after_option("enqueue_seq")
 def show(invocation: Invocation, limit: int, after: int) -> None:
     """Show the runs that wait, in order of acceptance, and why each of them does."""
-    from handshake.bootstrap import configure, holder_of, limits_of, now_us
+    from handshake.bootstrap import configure, has_room, holder_of, limits_of, now_us
     from handshake.operations import views
 
     found = place.find(invocation)
@@ -40,7 +40,15 @@ def show(invocation: Invocation, limit: int, after: int) -> None:
     dispatching = holder_of(found) is not None
 
     def look(reader: Reader) -> views.QueueView:
-        return views.queue(reader, limits, dispatching=dispatching, now_us=now_us(), after=after, limit=limit)
+        return views.queue(
+            reader,
+            limits,
+            dispatching=dispatching,
+            has_room=has_room(found),
+            now_us=now_us(),
+            after=after,
+            limit=limit,
+        )
 
     view = place.read(invocation, look)
     if invocation.as_json:

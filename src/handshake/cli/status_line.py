@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from handshake.cli.rendering import is_terminal, note
-from handshake.operations.feed import Piece, Retrying, Started, Text
+from handshake.operations.feed import NotStored, Piece, Retrying, Started, Text
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -61,8 +61,15 @@ class StatusLine:
         elif isinstance(piece, Retrying):
             self._waiting = True
             self._show(f"attempt {piece.attempt} failed ({piece.fault}), next in {piece.backoff_ms} ms")
+        elif isinstance(piece, NotStored):
+            self._tell_not_stored(piece)
         elif isinstance(piece, Text):
             self._stop()
+
+    def _tell_not_stored(self, piece: NotStored) -> None:
+        self._stop()
+        if not self._quiet:
+            note(f"the outcome is known and cannot be stored ({piece.reason}); it is tried again: handshake doctor")
 
     def end(self, result: Result) -> None:
         """Tell in one line what the run took."""

@@ -93,6 +93,8 @@ class RunQueue:
         self.admission = Admission(limits.rates)
         self._now_us = 0
         self._weights = dict(weights)
+        self.draining = False
+        """Set when the runtime stops: no new turn is accepted."""
         self.changes = 0
         """Grows with every change, so that a failed unit shows whether it touched the index."""
         self.clear()

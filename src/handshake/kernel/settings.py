@@ -47,10 +47,12 @@ PAGE_CACHE_KIB = 8_192
 """Pages the writer keeps: SQLite looks over all of them at each commit, and the operating system keeps the rest."""
 WAL_AUTOCHECKPOINT_PAGES = 2_000
 """Log length at which it is copied into the database: 16 MB, so that a crash replays little."""
-OUTCOME_RETRIES = 20
-"""Tries to store an outcome before its run is left to recovery: some minutes of a full disk."""
 OUTCOME_RETRY_MS = 250
-"""First wait between such tries; doubled up to 64 times it."""
+"""First wait before an outcome that could not be stored is tried again, which goes on as long as the process lives."""
+MAX_OUTCOME_RETRY_DOUBLINGS = 6
+"""How often that wait is doubled: up to 16 s, so that what was repaired is noticed soon."""
+BALLAST_BYTES = 4 * 1024 * 1024
+"""A file that is given up when the disk is full, so that outcomes can be written: some hundred of them."""
 MAX_READ_CONNECTIONS = 4
 """Readers away from the event loop at once: more only wait for two cores."""
 MAX_WAITING_UNITS = 8_192
@@ -111,6 +113,7 @@ PRICE_PLACES = 6
 
 Slots = Annotated[int, Meta(ge=1, le=MAX_SLOTS)]
 CallMs = Annotated[int, Meta(ge=1, le=MAX_CALL_MS)]
+GraceMs = Annotated[int, Meta(ge=1_000, le=3_600_000)]
 ResponseBytes = Annotated[int, Meta(ge=1_024, le=MAX_ARTIFACT_BYTES)]
 OpenSessions = Annotated[int, Meta(ge=1, le=1_000_000)]
 RequestsPerMinute = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -347,6 +350,9 @@ class RecoverySettings(Section, frozen=True, kw_only=True):
     max_recoveries: Annotated[
         int, Meta(ge=0, le=MAX_RECOVERIES, description="Times in a row that a lost run is queued again.")
     ] = 3
+    lease_grace_ms: Annotated[
+        GraceMs, Meta(description="Beyond its timeout, how long a call may take before its run is given up.")
+    ] = 30_000
 
 
 class BudgetSettings(Section, frozen=True, kw_only=True):

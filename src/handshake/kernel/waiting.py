@@ -30,6 +30,7 @@ class WaitReason(StrEnum):
     EARLIER_TURN = "earlier_turn"
     BACKOFF = "backoff"
     NO_RUNTIME = "no_runtime"
+    STORE_FULL = "store_full"
     GLOBAL_LIMIT = "global_limit"
     PRIMARY_RESERVE = "primary_reserve"
     PROVIDER_LIMIT = "provider_limit"
@@ -47,6 +48,7 @@ SENTENCES: dict[WaitReason, str] = {
     WaitReason.EARLIER_TURN: "an earlier turn of its session comes first",
     WaitReason.BACKOFF: "an attempt failed and the next one waits",
     WaitReason.NO_RUNTIME: "no runtime is open on this workspace",
+    WaitReason.STORE_FULL: "nothing starts until the store has room and every outcome is stored",
     WaitReason.GLOBAL_LIMIT: "all run slots are taken",
     WaitReason.PRIMARY_RESERVE: "the last slots are kept for PRIMARY",
     WaitReason.PROVIDER_LIMIT: "the provider's slots are taken",
@@ -78,7 +80,14 @@ class Wait(msgspec.Struct, frozen=True, gc=False):
 
 
 def why(
-    facts: WaitFacts, *, usage: Usage, limits: Limits, admission: Admission, dispatching: bool, now_us: int
+    facts: WaitFacts,
+    *,
+    usage: Usage,
+    limits: Limits,
+    admission: Admission,
+    dispatching: bool,
+    now_us: int,
+    has_room: bool = True,
 ) -> Wait:
     """Return why the run waits at `now_us`; what `admission` knows has times of the same clock."""
     session = facts.session
@@ -95,6 +104,8 @@ def why(
         return Wait(WaitReason.BACKOFF, facts.not_before_us)
     if not dispatching:
         return Wait(WaitReason.NO_RUNTIME)
+    if not has_room:
+        return Wait(WaitReason.STORE_FULL)
     shared = usage.closed_to(facts.lane, limits) or usage.full(facts.key, limits)
     if shared:
         return Wait(WaitReason(shared))

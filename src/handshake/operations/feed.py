@@ -37,13 +37,19 @@ class Retrying(msgspec.Struct, frozen=True, gc=False):
     backoff_ms: int
 
 
+class NotStored(msgspec.Struct, frozen=True, gc=False):
+    """The outcome is known and cannot be stored yet; it is tried again for as long as the runtime lives."""
+
+    reason: str
+
+
 class Over(msgspec.Struct, frozen=True, gc=False):
     """The run has ended in `state`; always the last piece."""
 
     state: JobState
 
 
-Piece = Text | Started | Retrying | Over
+Piece = Text | Started | Retrying | NotStored | Over
 
 
 class Feed:

@@ -16,6 +16,7 @@ from handshake.kernel.catalogue import SchedulerDispatch, SchedulerEnqueue, Sess
 from handshake.kernel.errors import (
     BudgetExceeded,
     ConsentRequired,
+    Draining,
     IntegrityBroken,
     InvalidTransition,
     NotFound,
@@ -110,6 +111,7 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
         StateConflict: the idempotency key is known with another request.
         BudgetExceeded: the session's model is a cloud model whose price nobody knows.
         ConsentRequired: it is a cloud model; consent comes with part 5 of the product.
+        Draining: the runtime stops; turns that it knows already are still found by their keys.
         RateLimited: too many turns wait already.
 
     Source:
@@ -212,6 +214,8 @@ def _repeated(tx: Tx, turn: Turn) -> Accepted | None:
 
 
 def _require_acceptable(queue: RunQueue, turn: Turn, owner: _Owner, model: ModelSettings | None) -> None:
+    if queue.draining:
+        raise Draining(session_id=turn.session_id)
     if owner.ending != Ending.OPEN:
         raise InvalidTransition(session_id=turn.session_id, from_state=owner.state)
     if owner.backend != Backend.LOCAL:

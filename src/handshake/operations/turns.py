@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -19,25 +20,26 @@ from handshake.kernel.errors import (
     TooLarge,
 )
 from handshake.kernel.ids import ArtifactId, MessageId
-from handshake.kernel.job import JobState, RunTicket
+from handshake.kernel.job import TERMINAL, RunTicket
 from handshake.kernel.message import MessageRole
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.retry import Fault, Reach, as_span_us
 from handshake.kernel.settings import (
     MAX_CALL_TOKENS,
+    MAX_OUTCOME_RETRY_DOUBLINGS,
     MAX_REQUEST_BYTES,
     OFF_LOOP_BYTES,
-    OUTCOME_RETRIES,
     OUTCOME_RETRY_MS,
-    CallSettings,
+    Settings,
 )
 from handshake.kernel.units import US_PER_MS
 from handshake.kernel.usage import TokenUsage
 from handshake.operations import outcomes
 from handshake.operations.attempts import Ended
-from handshake.operations.feed import Feeds, Over, Retrying, Started, Text
+from handshake.operations.feed import Feeds, NotStored, Over, Retrying, Started, Text
 from handshake.operations.outcomes import Answer, Failure, Timing
 from handshake.operations.records import NewIds
+from handshake.operations.unstored import Unstored
 from handshake.ports.clock import Clock
 from handshake.ports.store import Content, Reader, Store, Unit
 
@@ -45,6 +47,8 @@ T = TypeVar("T")
 _TEXT = "text/plain; charset=utf-8"
 _BODY = "application/octet-stream"
 _ROLES = {role.value: role for role in MessageRole}
+_PASSING = (StoreFailed, IntegrityBroken)
+"""How the store fails; `IntegrityBroken` is also an index that differed and was read again."""
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -52,9 +56,17 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     """One attempt in progress, shared by the dispatcher, which may cancel it, and the turn, which carries it out."""
 
     ticket: RunTicket
+    lease_us: int = 0
+    """The monotonic time by which the call must have come back, or its run is given up."""
+    lease_span_us: int = 0
+    """How long the lease is in all: the timeout and some grace."""
     cancelled: bool = False
+    given_up: bool = False
+    """Whether its run goes on without it."""
     calling: bool = False
     """Whether the task may be cut now: what records an outcome must not be."""
+    parts: list[str] = []
+    """The text so far."""
 
 
 class _Request(msgspec.Struct, frozen=True, gc=False):
@@ -70,10 +82,10 @@ class _Progress:
 
     __slots__ = ("first_us", "parts", "prompt_hash", "start_us", "tried")
 
-    def __init__(self, start_us: int) -> None:
+    def __init__(self, start_us: int, parts: list[str]) -> None:
         self.start_us = start_us
         self.first_us: int | None = None
-        self.parts: list[str] = []
+        self.parts = parts
         self.prompt_hash = EMPTY_SHA256
         self.tried = False
         """Whether the call was opened."""
@@ -90,7 +102,8 @@ class Turns:
         feeds: Feeds,
         clock: Clock,
         new_id: NewIds,
-        calls: CallSettings,
+        unstored: Unstored,
+        settings: Settings,
         epoch: int,
     ) -> None:
         self._store = store
@@ -99,10 +112,15 @@ class Turns:
         self._feeds = feeds
         self._clock = clock
         self._new_id = new_id
-        self._calls = calls
+        self._unstored = unstored
+        self._calls = settings.calls
+        self._grace_us = settings.recovery.lease_grace_ms * US_PER_MS
         self._epoch = epoch
-        self.stopping = False
-        """Set when the runtime stops: an attempt that is cut is handed back to the queue."""
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        """Take note that the runtime stops: a call that is cut goes back to the queue, and no outcome waits on."""
+        self._stopped.set()
 
     async def perform(self, attempt: Attempt) -> None:
         """Carry out one attempt to its recorded outcome; cancelling this task while it calls cuts the call first.
@@ -115,12 +133,13 @@ class Turns:
         try:
             await self._carry_out(attempt)
         except BaseException:
-            self._feeds.abandon(attempt.ticket.job_id)
+            if not attempt.given_up:
+                self._feeds.abandon(attempt.ticket.job_id)
             raise
 
     async def _carry_out(self, attempt: Attempt) -> None:
         ticket = attempt.ticket
-        seen = _Progress(self._clock.monotonic_us())
+        seen = _Progress(self._clock.monotonic_us(), attempt.parts)
         if attempt.cancelled:
             await self._cut(attempt, seen)
             return
@@ -128,7 +147,7 @@ class Turns:
         try:
             attempt.calling = True
             try:
-                finished = await self._call(ticket, seen)
+                finished = await self._call(attempt, seen)
             finally:
                 attempt.calling = False
         except asyncio.CancelledError:
@@ -145,7 +164,8 @@ class Turns:
             ended = await self._finish(ticket, seen, finished)
         self._tell(ticket, ended)
 
-    async def _call(self, ticket: RunTicket, seen: _Progress) -> Finished:
+    async def _call(self, attempt: Attempt, seen: _Progress) -> Finished:
+        ticket = attempt.ticket
         request = await self._request(ticket)
         body = self._egress.render(ticket, request.thread, max_output_tokens=request.max_output_tokens)
         if len(body) > MAX_REQUEST_BYTES:
@@ -158,6 +178,8 @@ class Turns:
             total_ms=request.timeout_ms,
             max_response_bytes=calls.max_response_bytes,
         )
+        attempt.lease_span_us = request.timeout_ms * US_PER_MS + self._grace_us
+        attempt.lease_us = self._clock.monotonic_us() + attempt.lease_span_us
         finished: Finished | None = None
         stream = self._egress.answer(ticket, body, limits)
         seen.tried = True
@@ -181,7 +203,7 @@ class Turns:
         return small if small is not None else await self._store.read(lambda reader: _load_large(reader, ticket))
 
     async def _finish(self, ticket: RunTicket, seen: _Progress, finished: Finished) -> Ended:
-        content = await self._content(seen)
+        content = await self._content(ticket, seen)
         answer = Answer(
             message_id=MessageId(self._new_id()),
             content=content,
@@ -190,7 +212,9 @@ class Turns:
             usage=_plausible(finished.usage),
             timing=self._timing(seen),
         )
-        return await self._record(lambda tx: outcomes.finish(tx, self._queue, ticket, answer, epoch=self._epoch))
+        return await self._record(
+            ticket, lambda tx: outcomes.finish(tx, self._queue, ticket, answer, epoch=self._epoch)
+        )
 
     async def _fail(
         self, ticket: RunTicket, seen: _Progress, error: HandshakeError, fault: Fault | None, body: bytes
@@ -202,12 +226,14 @@ class Turns:
             error=error,
             fault=fault,
             prompt_hash=seen.prompt_hash,
-            partial=await self._content(seen) if consumed else None,
-            provider_body=await self._kept(body, _BODY) if body else None,
+            partial=await self._content(ticket, seen) if consumed else None,
+            provider_body=await self._kept(ticket, body, _BODY) if body else None,
             timing=self._timing(seen),
             tried=seen.tried,
         )
-        ended = await self._record(lambda tx: outcomes.fail(tx, self._queue, ticket, failure, epoch=self._epoch))
+        ended = await self._record(
+            ticket, lambda tx: outcomes.fail(tx, self._queue, ticket, failure, epoch=self._epoch)
+        )
         if ended.retry_ms is not None and fault is not None:
             self._feeds.push(ticket.job_id, Retrying(ticket.attempt, fault.kind.value, ended.retry_ms))
         return ended
@@ -218,48 +244,72 @@ class Turns:
         If the task was cancelled and nobody asked for it, the event loop is stopping without us.
         """
         ticket = attempt.ticket
-        partial = await self._content(seen) if seen.parts else None
+        partial = await self._content(ticket, seen) if seen.parts else None
         reach = Reach.SENT if seen.tried else Reach.NOTHING
-        if self.stopping or not attempt.cancelled:
+        if not attempt.given_up and (self._stopped.is_set() or not attempt.cancelled):
             unit: Unit[Ended] = lambda tx: outcomes.hand_back(  # noqa: E731
                 tx, self._queue, ticket, partial, epoch=self._epoch, reach=reach
             )
         else:
             unit = lambda tx: outcomes.release(tx, self._queue, ticket, partial, reach=reach)  # noqa: E731
-        self._tell(ticket, await self._record(unit))
+        self._tell(ticket, await self._record(ticket, unit))
 
-    async def _record(self, unit: Unit[Ended]) -> Ended:
+    async def _record(self, ticket: RunTicket, unit: Unit[Ended]) -> Ended:
         """Store an outcome, again and again while the store fails."""
-        return await self._until_kept(lambda: self._store.write(unit, outcome=True))
+        return await self._until_kept(ticket, lambda: self._store.write(unit, outcome=True))
 
-    async def _kept(self, data: bytes, media_type: str) -> Content:
+    async def _kept(self, ticket: RunTicket, data: bytes, media_type: str) -> Content:
         """Make what an outcome refers to durable; large content is a file, for which the disk can be full too."""
-        return await self._until_kept(lambda: self._store.prepare(data, media_type))
+        return await self._until_kept(ticket, lambda: self._store.prepare(data, media_type))
 
-    async def _until_kept(self, keep: Callable[[], Awaitable[T]]) -> T:
-        """Call `keep` until the store does not fail: what happened must not be forgotten.
+    async def _until_kept(self, ticket: RunTicket, keep: Callable[[], Awaitable[T]]) -> T:
+        """Call `keep` until the store does not fail: what happened is not forgotten while this process lives.
+
+        Meanwhile nothing new starts. When the runtime stops, one last try decides; then the next start finds the run.
 
         Source:
             recovery.outcome.never_lost (design §3).
         """
-        for tried in range(OUTCOME_RETRIES):
-            try:
-                return await keep()
-            except (StoreFailed, IntegrityBroken) as failure:  # also an index that differed and was read again
-                if failure.context.get("reason") == "closed":
-                    raise
-                await self._clock.sleep_us(as_span_us(OUTCOME_RETRY_MS << min(tried, 6)))
-        return await keep()
+        try:
+            return await keep()
+        except _PASSING as first:
+            failure = self._worth_another_try(first)
+        self._feeds.push(ticket.job_id, NotStored(str(failure.context.get("reason"))))
+        with self._unstored.waiting():
+            for tried in itertools.count():
+                is_full = failure.context.get("reason") == "disk_full"
+                if not (is_full and await self._store.make_room()):
+                    await self._wait(OUTCOME_RETRY_MS << min(tried, MAX_OUTCOME_RETRY_DOUBLINGS))
+                try:
+                    return await keep()
+                except _PASSING as again:
+                    failure = self._worth_another_try(again)
+        raise AssertionError("it counts for ever")
 
-    async def _content(self, seen: _Progress) -> Content:
-        return await self._kept("".join(seen.parts).encode(errors="replace"), _TEXT)
+    def _worth_another_try(self, failure: HandshakeError) -> HandshakeError:
+        """Return `failure`, or raise it where trying again is of no use."""
+        if failure.context.get("reason") == "closed" or self._stopped.is_set():
+            raise failure
+        return failure
+
+    async def _wait(self, wait_ms: int) -> None:
+        """Wait, but no longer than until the runtime stops."""
+        async with asyncio.TaskGroup() as group:
+            sleeping = group.create_task(self._clock.sleep_us(as_span_us(wait_ms)))
+            stopping = group.create_task(self._stopped.wait())
+            await asyncio.wait((sleeping, stopping), return_when=asyncio.FIRST_COMPLETED)
+            sleeping.cancel()
+            stopping.cancel()
+
+    async def _content(self, ticket: RunTicket, seen: _Progress) -> Content:
+        return await self._kept(ticket, "".join(seen.parts).encode(errors="replace"), _TEXT)
 
     def _timing(self, seen: _Progress) -> Timing:
         first = None if seen.first_us is None else (seen.first_us - seen.start_us) // US_PER_MS
         return Timing((self._clock.monotonic_us() - seen.start_us) // US_PER_MS, first)
 
     def _tell(self, ticket: RunTicket, ended: Ended) -> None:
-        if ended.state is not JobState.QUEUED:
+        if ended.state in TERMINAL:
             self._feeds.push(ticket.job_id, Over(ended.state))
 
 

@@ -180,7 +180,14 @@ def job_artifacts(reader: Reader, job_id: JobId) -> list[JobArtifact]:
 
 
 def queue(
-    reader: Reader, limits: Limits, *, dispatching: bool, now_us: int, after: int = 0, limit: int | None = None
+    reader: Reader,
+    limits: Limits,
+    *,
+    dispatching: bool,
+    now_us: int,
+    has_room: bool = True,
+    after: int = 0,
+    limit: int | None = None,
 ) -> QueueView:
     """Return the queue with the reason why each run waits.
 
@@ -200,7 +207,15 @@ def queue(
             run.key,
             run.bill,
         )
-        wait = why(facts, usage=usage, limits=limits, admission=admission, dispatching=dispatching, now_us=now_us)
+        wait = why(
+            facts,
+            usage=usage,
+            limits=limits,
+            admission=admission,
+            dispatching=dispatching,
+            now_us=now_us,
+            has_room=has_room,
+        )
         items.append(
             QueueItem(
                 run.enqueue_seq,

@@ -151,6 +151,15 @@ class Store(Protocol):
         """
         ...
 
+    @property
+    def has_room(self) -> bool:
+        """Whether new intents are accepted: the disk has more than the reserve left. Any thread may ask."""
+        ...
+
+    async def make_room(self) -> bool:
+        """Give up the ballast, if there is one, so that an outcome can be stored on a full disk; return whether."""
+        ...
+
     def follow(self, follower: Follower) -> None:
         """Let `follower` take part in every batch from now on; there is at most one."""
         ...

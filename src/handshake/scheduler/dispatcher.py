@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -19,15 +19,23 @@ from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
 from handshake.kernel.job import JobState, RunTicket
 from handshake.kernel.lane import Lane
 from handshake.kernel.queue import RunQueue
+from handshake.kernel.recovery import Action
 from handshake.kernel.units import US_PER_S
 from handshake.operations import order, records, runs
 from handshake.operations.order import Instant
+from handshake.operations.stalling import LastSign
 from handshake.operations.turns import Attempt
+from handshake.operations.unstored import Unstored
 from handshake.ports.clock import Clock
-from handshake.ports.store import Store, Tx
+from handshake.ports.store import Store, Tx, Unit
 from handshake.scheduler.alarm import Alarm
+from handshake.scheduler.lease_watch import LeaseWatch
 
 Perform = Callable[[Attempt], Coroutine[Any, Any, None]]
+
+
+GiveUp = Callable[[Attempt, LastSign], Unit[Action | None]]
+"""Makes the unit of work that gives an attempt up."""
 
 
 class _Live(msgspec.Struct, gc=False):
@@ -35,8 +43,10 @@ class _Live(msgspec.Struct, gc=False):
     task: asyncio.Task[None]
 
 
-_WAKE_RETRY_US = 1_000_000
-"""Wait before the queue is looked at again after the store failed."""
+_LOOK_AGAIN_US = 1_000_000
+"""Wait before the queue is looked at again when the store failed, or has no room."""
+_FIRST_LEASE_US = 60 * US_PER_S
+"""How long an attempt may take to read its thread, before the call gives it a lease of its own length."""
 _CUT_LIMIT_S = 5
 """How long calls that were cut may take to close when a runtime stops; longer than any adapter of ours takes."""
 
@@ -45,12 +55,27 @@ class Dispatcher:
     """Follows the store: its index of the queue changes with every batch and is read again when one is lost."""
 
     def __init__(
-        self, queue: RunQueue, clock: Clock, epoch: int, *, over: Callable[[JobId], None] = lambda job_id: None
+        self,
+        queue: RunQueue,
+        clock: Clock,
+        epoch: int,
+        *,
+        over: Callable[[JobId], None] = lambda job_id: None,
+        unstored: Unstored | None = None,
     ) -> None:
-        """Follow a store with `queue`; `over` hears of queued runs that failed before anything of them was sent."""
+        """Follow a store with `queue`.
+
+        Args:
+            queue: the index of the queue.
+            clock: its time.
+            epoch: the runtime epoch under which runs are started.
+            over: hears of queued runs that failed before anything of them was sent.
+            unstored: the outcomes that wait for the store.
+        """
         self._queue = queue
         self._over = over
         self._clock = clock
+        self._unstored = unstored or Unstored()
         self.epoch = epoch
         """The runtime epoch under which runs are started."""
         self._fresh: list[RunTicket] = []
@@ -59,8 +84,14 @@ class Dispatcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._perform: Perform | None = None
         self._store: Store | None = None
+        self._give_up: GiveUp | None = None
+        self.asked: Callable[[], Awaitable[None]] | None = None
+        """Called when a run that was given up was put before a person."""
         self._live: dict[JobId, _Live] = {}
+        self._lost: dict[Attempt, _Live] = {}
+        """Attempts whose runs go on without them, until their connections are closed."""
         self._alarm = Alarm(clock, self._look)
+        self._watch = LeaseWatch(clock, lambda: [live.attempt for live in self._live.values()], self._expire)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -97,7 +128,7 @@ class Dispatcher:
         """Start every run that may start now; the last unit of each batch."""
         self._fresh = []
         at = self._instant(tx)
-        if not self._dispatching:
+        if not self._dispatching or self.is_held_back:
             self._queue.wake(at.now_us, at.wall_us)
             self._store_order(tx, at)
             return
@@ -122,6 +153,8 @@ class Dispatcher:
         fresh, self._fresh = self._fresh, []
         ended, self._ended = self._ended, []
         timer_us = self._queue.next_timer_us()
+        if self.is_held_back:
+            timer_us = self._clock.monotonic_us() + _LOOK_AGAIN_US if len(self._queue) else None
         if self._loop is None or not (fresh or ended or timer_us is not None):
             return None
         return partial(self._begin, fresh, ended, timer_us)
@@ -140,8 +173,13 @@ class Dispatcher:
 
     # -- the runtime's side: the event loop -------------------------------------------------------------------
 
-    async def open(self, store: Store, perform: Perform) -> None:
+    async def open(self, store: Store, perform: Perform, give_up: GiveUp | None = None) -> None:
         """Begin to dispatch: whatever is queued starts without anyone enqueueing again.
+
+        Args:
+            store: where runs are read and started.
+            perform: carries one attempt out.
+            give_up: makes the unit for an attempt whose lease has ended; None if none has a lease.
 
         Source:
             recovery.start.dispatches_queue.
@@ -149,6 +187,8 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._store = store
         self._perform = perform
+        self._give_up = give_up
+        self._unstored.cleared = self._look_soon
         self._dispatching = True
         await store.write(_nothing, outcome=True)
 
@@ -156,6 +196,11 @@ class Dispatcher:
     def is_dispatching(self) -> bool:
         """Whether runs are started."""
         return self._dispatching
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether nothing new starts because an outcome waits to be stored, or the disk has no room for one."""
+        return self._unstored.count > 0 or (self._store is not None and not self._store.has_room)
 
     def is_running(self, ticket: RunTicket) -> bool:
         """Return whether exactly this attempt was started here and is neither over nor cancelled."""
@@ -175,23 +220,32 @@ class Dispatcher:
             live.task.cancel()
         return True
 
+    def drain(self) -> None:
+        """Take no new turns and start nothing more; what runs goes on."""
+        self._queue.draining = True
+        self._dispatching = False
+        self._alarm.cancel()
+
     async def close(self, drain_us: int, *, before_cut: Callable[[], None]) -> None:
         """Start nothing more, let what runs finish for `drain_us`, and cut the rest.
 
         Cancelling this ends the patience, not the care: the rest is cut at once, and waited for.
         """
-        self._dispatching = False
-        self._alarm.cancel()
+        self.drain()
         try:
-            await self._look()  # behind every batch that was still dispatching
-            drained = await self._is_idle_within(drain_us / US_PER_S)
-        except asyncio.CancelledError:
-            await self._look()
-            await self._cut_all(before_cut)
-            raise
-        if not drained:
-            await self._cut_all(before_cut)
-        self._loop = None
+            try:
+                await self._look()  # behind every batch that was still dispatching
+                drained = await self._is_idle_within(drain_us / US_PER_S)
+            except asyncio.CancelledError:
+                await self._look()
+                await self._cut_all(before_cut)
+                raise
+            if not drained:
+                await self._cut_all(before_cut)
+        finally:
+            await self._let_go(before_cut)
+            self._watch.close()
+            self._loop = None
 
     async def _cut_all(self, before_cut: Callable[[], None]) -> None:
         before_cut()
@@ -202,6 +256,16 @@ class Dispatcher:
                 if live.attempt.calling:
                     live.task.cancel()
             await self._idle.wait()
+
+    async def _let_go(self, before_cut: Callable[[], None]) -> None:
+        """Close calls that were given up, and wait for it a while: nothing of theirs counts, so it is no longer."""
+        if not self._lost:
+            return
+        before_cut()
+        tasks = [lost.task for lost in self._lost.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_CUT_LIMIT_S)
 
     async def _is_idle_within(self, limit_s: float) -> bool:
         try:
@@ -219,12 +283,17 @@ class Dispatcher:
     def _begin(self, fresh: list[RunTicket], ended: list[JobId], timer_us: int | None) -> None:
         for job_id in ended:
             self._over(job_id)
+        lease_us = self._clock.monotonic_us() + _FIRST_LEASE_US
         for ticket in fresh:
-            attempt = Attempt(ticket)
+            attempt = Attempt(ticket, lease_us=lease_us)
+            if (before := self._live.pop(ticket.job_id, None)) is not None:  # it was given up in the same commit
+                self._lost[before.attempt] = before
             task = asyncio.get_running_loop().create_task(self._attempt(attempt))
             self._live[ticket.job_id] = _Live(attempt, task)
         if self._live:
             self._idle.clear()
+            if self._give_up is not None:
+                self._watch.begin()
         if timer_us is not None:
             self._arm(timer_us)
 
@@ -235,11 +304,41 @@ class Dispatcher:
             with contextlib.suppress(HandshakeError):  # its outcome cannot be stored: the next start finds the run
                 await self._perform(attempt)
         finally:
+            self._lost.pop(attempt, None)
             live = self._live.get(job_id)
             if live is not None and live.attempt is attempt:
                 del self._live[job_id]
             if not self._live:
                 self._idle.set()
+
+    async def _expire(self, attempt: Attempt, sign: LastSign) -> None:
+        """Give up an attempt whose lease has ended; one that cannot be told is looked at again."""
+        if self._store is None or self._give_up is None:
+            return
+        with contextlib.suppress(HandshakeError):
+            unit = self._give_up(attempt, sign)
+            action = await self._store.write(unit, outcome=True, then=lambda action: self._lose(attempt, action))
+            if action is Action.DESK and self.asked is not None:
+                await self.asked()
+
+    def _lose(self, attempt: Attempt, action: Action | None) -> None:
+        """Let a run go on without an attempt, and tell that to close its connection."""
+        if action is None:  # it came back
+            return
+        live = self._live.get(attempt.ticket.job_id)
+        if live is not None and live.attempt is attempt:
+            del self._live[attempt.ticket.job_id]
+            self._lost[attempt] = live
+        if not self._live:
+            self._idle.set()
+        attempt.given_up = attempt.cancelled = True
+        lost = self._lost.get(attempt)
+        if lost is not None and attempt.calling:
+            lost.task.cancel()
+
+    def _look_soon(self) -> None:
+        if self._loop is not None and self._dispatching:
+            self._alarm.set_in(0)
 
     def _arm(self, at_us: int) -> None:
         """Look at the queue again at a monotonic time, when the first backoff ends or the first rate admits a run."""
@@ -254,7 +353,7 @@ class Dispatcher:
             await self._store.write(_nothing, outcome=True)
         except HandshakeError:  # nothing is lost: the queue is looked at again
             if self._loop is not None and self._dispatching:
-                self._alarm.set_in(_WAKE_RETRY_US)
+                self._alarm.set_in(_LOOK_AGAIN_US)
 
 
 def _nothing(tx: Tx) -> None:

@@ -6,13 +6,13 @@ of `kernel.recovery` applies, in the same unit of work (01 §8).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from handshake.kernel.catalogue import RecoveryAttempted, SessionStateChange
-from handshake.kernel.errors import IntegrityBroken
+from handshake.kernel.errors import IntegrityBroken, StoreFailed
 from handshake.kernel.event import Actor, Context
 from handshake.kernel.ids import JobId, SessionId
 from handshake.kernel.job import Job, JobState, RunTicket
@@ -21,11 +21,14 @@ from handshake.kernel.recovery import Action, Loss, Verdict, settle
 from handshake.kernel.retry import Reach
 from handshake.kernel.session import Ending, Facts, SessionState, derive
 from handshake.kernel.settings import AutomationLevel, LocalRuns, Settings
-from handshake.operations import attempts, budgets, records, stalling
+from handshake.operations import attempts, budgets, desk, records, stalling
 from handshake.operations.cancelling import cancel_run
 from handshake.operations.runs import require_one
 from handshake.operations.stalling import LastSign
-from handshake.ports.store import Reader, Tx
+from handshake.operations.turns import Attempt
+from handshake.ports.store import Reader, Store, Tx, Unit
+
+T = TypeVar("T")
 
 ORPHANS_PER_UNIT = 256
 SESSIONS_PER_UNIT = 256
@@ -43,6 +46,36 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
         """Return the policy of a workspace."""
         recovery = settings.recovery
         return cls(recovery.local_runs, recovery.max_recoveries, settings.policy.automation_level)
+
+
+async def recover(store: Store, queue: RunQueue, settings: Settings, new_id: Callable[[], str]) -> int:
+    """Begin an epoch, take over what a dead runtime left, let what waited too long expire; return the epoch.
+
+    Raises:
+        IntegrityBroken: the database was changed by hand, so that no run of some session could start.
+        StoreFailed: the store refuses it, also after the ballast was given up.
+    """
+    policy = Policy.of(settings)
+
+    async def write(unit: Unit[T]) -> T:
+        try:
+            return await store.write(unit, outcome=True)
+        except StoreFailed as full:
+            if full.context.get("reason") != "disk_full" or not await store.make_room():
+                raise
+            return await store.write(unit, outcome=True)
+
+    epoch = await write(begin_epoch)
+    while await write(_taking_over(queue, policy, [new_id() for _ in range(ORPHANS_PER_UNIT)])):
+        pass
+    while await write(lambda tx: desk.expire(tx, queue)):
+        pass
+    await store.read(require_counted)
+    return epoch
+
+
+def _taking_over(queue: RunQueue, policy: Policy, item_ids: Sequence[str]) -> Unit[int]:
+    return lambda tx: take_over(tx, queue, policy, item_ids)
 
 
 def begin_epoch(tx: Tx) -> int:
@@ -113,6 +146,18 @@ def give_up(
     elif action is Action.DESK:
         queue.hold(job.session_id)
     return action
+
+
+def giving_up(
+    queue: RunQueue, policy: Policy, epoch: int, new_id: Callable[[], str]
+) -> Callable[[Attempt, LastSign], Unit[Action | None]]:
+    """Return what makes the unit of work that gives an attempt up."""
+
+    def unit_for(attempt: Attempt, sign: LastSign) -> Unit[Action | None]:
+        item_id, told = new_id(), bool(attempt.parts)
+        return lambda tx: give_up(tx, queue, attempt.ticket, policy, sign, epoch=epoch, item_id=item_id, told=told)
+
+    return unit_for
 
 
 def require_counted(reader: Reader) -> None:

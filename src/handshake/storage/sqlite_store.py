@@ -34,6 +34,7 @@ from handshake.ports.clock import Clock
 from handshake.ports.files import Files
 from handshake.ports.store import Content, Follower, Reader, Unit
 from handshake.storage.artifacts import ArtifactFiles
+from handshake.storage.ballast import Ballast
 from handshake.storage.committer import Committer, Outcome
 from handshake.storage.event_log import EventLog
 from handshake.storage.failures import coded
@@ -121,8 +122,10 @@ class SqliteStore:
         recorder: RecorderSettings,
         known: KnownValues | None = None,
         free_bytes: Callable[[Path], int] = free_bytes_of,
+        ballast: Ballast | None = None,
     ) -> None:
         self._place = place
+        self._ballast = ballast
         self._free_bytes = free_bytes
         self._clock = clock
         self._idle_readers: list[apsw.Connection] = []
@@ -199,6 +202,15 @@ class SqliteStore:
             return await asyncio.to_thread(self._artifacts.keep, data, media_type)
         except OSError as failure:
             raise coded(failure) from failure
+
+    @property
+    def has_room(self) -> bool:
+        """Whether new intents are accepted, as it was found for the last batch."""
+        return not self._low_on_space
+
+    async def make_room(self) -> bool:
+        """Give up the ballast, if there is one."""
+        return self._ballast is not None and await asyncio.to_thread(self._ballast.give_up)
 
     async def close(self) -> None:
         """Commit what was handed in, sign a last checkpoint and close; a second call does nothing."""
@@ -291,9 +303,12 @@ class SqliteStore:
         if now_us - self._free_checked_us >= _FREE_SPACE_CHECK_US:
             self._free_checked_us = now_us
             try:
-                self._low_on_space = self._free_bytes(self._place.database.parent) < MIN_FREE_BYTES
+                free_bytes = self._free_bytes(self._place.database.parent)
             except OSError:  # a disk that does not say how much room it has may have none
-                self._low_on_space = True
+                free_bytes = 0
+            self._low_on_space = free_bytes < MIN_FREE_BYTES
+            if self._ballast is not None and free_bytes - self._ballast.size_bytes >= MIN_FREE_BYTES:
+                self._ballast.make()
         return self._low_on_space
 
     # -- reading --------------------------------------------------------------------------------------------

@@ -62,6 +62,11 @@ class WorkspaceFolder:
         return self.folder / "keys"
 
     @property
+    def ballast(self) -> Path:
+        """The file that is given up when the disk is full."""
+        return self.folder / "run" / "ballast"
+
+    @property
     def lock(self) -> Path:
         """The instance lock."""
         return self.folder / "run" / "lock"

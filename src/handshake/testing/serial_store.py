@@ -17,6 +17,7 @@ from handshake.ports.chance import Chance
 from handshake.ports.clock import Clock
 from handshake.ports.files import Files
 from handshake.ports.store import Content, Follower, Reader, Unit
+from handshake.storage.ballast import Ballast
 from handshake.storage.committer import Outcome
 from handshake.storage.failures import coded
 from handshake.storage.schema import open_writer
@@ -25,6 +26,7 @@ from handshake.storage.sqlite_store import Opened, Place, open_committer
 from handshake.storage.transaction import SqliteReader
 
 T = TypeVar("T")
+_ENDLESS_BYTES = 1 << 60
 
 
 class _Work(msgspec.Struct, gc=False):
@@ -48,6 +50,7 @@ class SerialStore:
         database: Path = Path(),
         free_bytes: Callable[[Path], int] | None = None,
         batch_units: int = MAX_BATCH_UNITS,
+        ballast: Ballast | None = None,
     ) -> None:
         """Take over an open database.
 
@@ -56,11 +59,13 @@ class SerialStore:
             database: where it lies, for `free_bytes`.
             free_bytes: how much room its disk has, asked before each batch; None for endless room.
             batch_units: most units of one commit.
+            ballast: what is given up when the disk is full.
         """
         self.opened = opened
         self._database = database
         self._free_bytes = free_bytes
         self._batch_units = batch_units
+        self._ballast = ballast
         self._pending: list[_Work] = []
         self._closed = False
 
@@ -76,6 +81,7 @@ class SerialStore:
         recorder: RecorderSettings,
         free_bytes: Callable[[Path], int] | None = None,
         checkpoint_pages: int | None = None,
+        ballast: Ballast | None = None,
     ) -> Self:
         """Open a workspace's database as `storage.sqlite_store.SqliteStore` does.
 
@@ -98,7 +104,7 @@ class SerialStore:
                 raise
         except (apsw.Error, OSError) as failure:
             raise coded(failure) from failure
-        return cls(opened, database=place.database, free_bytes=free_bytes)
+        return cls(opened, database=place.database, free_bytes=free_bytes, ballast=ballast)
 
     @property
     def commits(self) -> int:
@@ -148,6 +154,15 @@ class SerialStore:
         except OSError as failure:
             raise coded(failure) from failure
 
+    @property
+    def has_room(self) -> bool:
+        """Whether new intents are accepted now."""
+        return not self._space_is_low()
+
+    async def make_room(self) -> bool:
+        """Give up the ballast, if there is one."""
+        return self._ballast is not None and self._ballast.give_up()
+
     async def close(self) -> None:
         """Commit what was handed in, sign a last checkpoint and close; a second call does nothing."""
         if self._closed:
@@ -170,6 +185,7 @@ class SerialStore:
 
     def _commit_batch(self, works: list[_Work]) -> None:
         refused = self._space_is_low()
+        self._make_ballast()
         taken = [work for work in works if work.outcome or not refused]
         outcomes = self.opened.committer.commit([work.unit for work in taken]) if taken else []
         for tell in self.opened.committer.drain_told():
@@ -181,12 +197,19 @@ class SerialStore:
                 _answer(work, Outcome(failure=StoreFailed(reason="disk_nearly_full", min_free_bytes=MIN_FREE_BYTES)))
 
     def _space_is_low(self) -> bool:
+        return self._free() < MIN_FREE_BYTES
+
+    def _make_ballast(self) -> None:
+        if self._ballast is not None and self._free() - self._ballast.size_bytes >= MIN_FREE_BYTES:
+            self._ballast.make()
+
+    def _free(self) -> int:
         if self._free_bytes is None:
-            return False
+            return _ENDLESS_BYTES
         try:
-            return self._free_bytes(self._database.parent) < MIN_FREE_BYTES
+            return self._free_bytes(self._database.parent)
         except OSError:
-            return True
+            return 0
 
 
 def _answer(work: _Work, outcome: Outcome) -> None:

@@ -73,7 +73,7 @@ def an_ended_job_can_be_cancelled(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(cancelling, "move", lambda job_id, before, after: after)
 
 
-@mutant("standard", "recorder.atomic", "session.state.terminal_is_sticky")
+@mutant("standard", "recorder.atomic", "session.state.terminal_is_sticky", "session.state.active_iff_one_running")
 def an_event_without_its_state(patch: pytest.MonkeyPatch) -> None:
     """An answer is told and its job is not moved."""
     original = SqliteTx.run
@@ -157,7 +157,10 @@ def an_idempotency_key_is_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(runs, "accept", accept)
 
 
-@mutant("cancels", "session.state.is_derived", "recorder.atomic", "session.state.active_iff_one_running")
+@mutant(
+    "cancels", "session.state.is_derived", "recorder.atomic", "session.state.active_iff_one_running",
+    "recovery.batch.rollback_is_whole",
+)  # fmt: skip
 def a_completed_session_keeps_its_work(patch: pytest.MonkeyPatch) -> None:
     """Cancelling a session does not cancel its runs."""
     from handshake.operations import sessions

@@ -17,7 +17,7 @@ from handshake.kernel.job import JobState
 from handshake.kernel.session import SessionState
 from handshake.kernel.settings import MAX_CALL_TOKENS, MAX_INLINE_ARTIFACT_BYTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES
 from handshake.kernel.usage import TokenUsage
-from handshake.operations.feed import Feeds
+from handshake.operations.feed import Feeds, NotStored, Started, Text
 from handshake.testing.scripted_model import ScriptedModel
 from handshake.workspace import TurnHandle
 from tests.requirement import requirement
@@ -112,9 +112,14 @@ async def test_listeners_hear_that_an_outcome_could_not_be_stored(monkeypatch: p
 
         monkeypatch.setattr(one.memory.files, "write_new", write_new)
         turn = await (await one.create()).send("a")
+        heard = aiter(turn)
         for _ in range(30):
             await one.pass_time(MINUTE_US)
-        for _ in range(2):  # who listens, and who comes later
+        assert [type(await anext(heard)) for _ in range(3)] == [Started, Text, NotStored]
+        await one.runtime.dispatcher.close(0, before_cut=one.runtime.turns.stop)
+        with pytest.raises(StoreFailed):
+            await anext(heard)
+        for _ in range(2):  # who comes later
             with pytest.raises(StoreFailed) as refused:
                 await turn.result()
             assert refused.value.context["reason"] == "outcome_not_stored"

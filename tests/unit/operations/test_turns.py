@@ -14,8 +14,9 @@ from handshake.kernel.errors import HandshakeError, StoreFailed, Unsupported
 from handshake.kernel.ids import ModelId
 from handshake.kernel.job import JobState
 from handshake.kernel.retry import Fault, FaultKind
-from handshake.kernel.settings import MAX_REQUEST_BYTES, OFF_LOOP_BYTES, OUTCOME_RETRIES
+from handshake.kernel.settings import MAX_REQUEST_BYTES, OFF_LOOP_BYTES
 from handshake.kernel.usage import TokenUsage
+from handshake.kernel.waiting import WaitReason
 from handshake.operations import turns as turns_module
 from handshake.operations.feed import Over, Piece, Retrying, Started, Text
 from handshake.testing.memory_store import MemoryStore
@@ -268,17 +269,22 @@ async def test_an_outcome_is_stored_as_soon_as_the_store_takes_it() -> None:
         one.check()
 
 
-async def test_an_outcome_that_is_never_stored_leaves_its_run_to_recovery() -> None:
+@requirement("recovery.outcome.never_lost")
+async def test_an_outcome_is_tried_as_long_as_the_runtime_lives_and_then_left_to_the_next_start() -> None:
     memory = MemoryStore(clock=VirtualClock())
     async with scene(memory=memory) as one:
-        session = await one.create()
-        failing_store(one, [StoreFailed(reason="disk_full")] * (OUTCOME_RETRIES + 1))
+        session, other = await one.create(), await one.create()
+        failing_store(one, [StoreFailed(reason="disk_full")] * 1_000)
         turn = await session.send("a")
-        for _ in range(OUTCOME_RETRIES + 1):
+        for _ in range(100):
             await one.pass_time(HOUR_US)
-        assert one.runtime.dispatcher.live_count == 0
+        assert one.runtime.dispatcher.live_count == 1
         job = await one.workspace.job(turn.job_id)
         assert (job.state, job.holds_slot) == (JobState.RUNNING, True)
+        waiting = await other.send("b")
+        await one.pass_time(HOUR_US)
+        (item,) = (await one.workspace.queue()).items
+        assert (item.job_id, item.wait_reason) == (waiting.job_id, WaitReason.STORE_FULL)
     async with scene(memory=memory) as one:
         await one.settle()
         assert (await one.workspace.job(turn.job_id)).state is JobState.COMPLETED

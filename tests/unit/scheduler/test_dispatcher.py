@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -14,58 +12,14 @@ from handshake.kernel.errors import IntegrityBroken, StateConflict, StoreFailed
 from handshake.kernel.ids import JobId
 from handshake.kernel.job import JobState, RunTicket
 from handshake.kernel.lane import LANES
-from handshake.operations.turns import Attempt
 from handshake.ports.store import Tx
 from tests.queueing import queued
 from tests.requirement import requirement
 from tests.running import Stage, settings_of
+from tests.unit.scheduler.held_stage import Held, held, turns_of_the_loop
 
 SECOND_US = 1_000_000
-
-
-class Held(Stage):
-    """A stage whose attempts last until the test lets them go."""
-
-    go: asyncio.Event
-    failure: Exception | None = None
-    is_deaf = False
-    """Whether attempts do not end when they are cut."""
-
-    async def begin(self, *, dispatch: bool = True) -> None:
-        self.go = asyncio.Event()
-        self.attempts: list[Attempt] = []
-        self.cuts = 0
-        await super().begin(dispatch=dispatch)
-
-    async def _perform(self, attempt: Attempt) -> None:
-        await super()._perform(attempt)
-        self.attempts.append(attempt)
-        try:
-            attempt.calling = True
-            await self.go.wait()
-        except asyncio.CancelledError:
-            self.cuts += 1
-            if not self.is_deaf:
-                return
-            await asyncio.Event().wait()
-        finally:
-            attempt.calling = False
-        if self.failure is not None:
-            raise self.failure
-
-
-@asynccontextmanager
-async def held(total: int = 64) -> AsyncIterator[Held]:
-    stage = await Held.open(settings_of(total))
-    assert isinstance(stage, Held)
-    yield stage
-    stage.go.set()
-    await stage.dispatcher.close(0, before_cut=lambda: None)
-
-
-async def turns_of_the_loop() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
+LEASE_US = 60 * SECOND_US
 
 
 @requirement("recovery.start.dispatches_queue")

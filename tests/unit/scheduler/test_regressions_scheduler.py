@@ -21,7 +21,7 @@ async def test_who_loses_patience_while_closing_cuts_the_calls_and_waits_for_the
 
         def stop() -> None:
             stops.append("stopping")
-            one.runtime.turns.stopping = True
+            one.runtime.turns.stop()
 
         closing = asyncio.ensure_future(one.runtime.dispatcher.close(60_000_000, before_cut=stop))
         await one.settle()

@@ -17,6 +17,7 @@ from handshake.kernel.configuration import Configuration
 from handshake.kernel.errors import HandshakeError
 from handshake.kernel.ids import ProviderId
 from handshake.kernel.locality import Declared, parse_endpoint
+from handshake.kernel.settings import MIN_FREE_BYTES
 from handshake.kernel.units import US_PER_MS, Microseconds
 from handshake.operations.records import NewIds
 from handshake.providers.http_model import HttpModel
@@ -98,6 +99,7 @@ class World:
         self._up = asyncio.Event()
         self._down = asyncio.Event()
         self._ending = False
+        self._held_back = False
         self._closing: Life | None = None
 
     @property
@@ -249,12 +251,21 @@ class World:
         )
 
     def _observe(self, reader: Any, named: set[str]) -> None:
+        was_held_back, self._held_back = self._held_back, self._is_held_back()
+        if was_held_back or self._held_back:
+            self.observer.excuse()
         try:
             self.observer.committed(reader, named)
             if self.observer.commits % self.scenario.run.check_all_every_commits == 0:
                 self.observer.check_all(reader, KEY.verifier_key)
         except Violation as broken:
             self.report(broken)
+
+    def _is_held_back(self) -> bool:
+        """Return whether nothing may start: the disk has no room, or an outcome waits for it."""
+        life = self.life or self._closing
+        has_room = self.disk.free_bytes(self.disk.root) >= MIN_FREE_BYTES
+        return not has_room or (life is not None and life.runtime.dispatcher.is_held_back)
 
     def _reopened(self, reader: Any) -> None:
         try:
