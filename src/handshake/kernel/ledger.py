@@ -8,7 +8,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 
@@ -17,7 +17,6 @@ from handshake.kernel.budget import (
     Amounts,
     BudgetKey,
     BudgetScope,
-    BudgetType,
     Fit,
     fits,
     reserve,
@@ -53,7 +52,7 @@ class Ledger:
 
     def clear(self) -> None:
         """Forget everything, before it is read again."""
-        self._accounts: dict[_Name, dict[BudgetType, Account]] = {}
+        self._accounts: dict[_Name, dict[BudgetKey, Account]] = {}
         self._dirty: dict[BudgetKey, Account] = {}
         self._warnings: list[NearlySpent] = []
 
@@ -68,52 +67,55 @@ class Ledger:
     def load(self, accounts: Iterable[tuple[BudgetKey, Account]]) -> None:
         """Take over accounts as they are stored."""
         for key, account in accounts:
-            self._accounts.setdefault((key.scope, key.name), {})[key.kind] = account
+            self._accounts.setdefault((key.scope, key.name), {})[key] = account
 
     def shortage(self, session_id: str, wp_id: str | None, amounts: Amounts) -> Short | None:
         """Return a limit under which a call does not fit, one that it can never fit under first; None if it fits."""
         found = None
-        for key, account in self._binding(session_id, wp_id):
-            fit = fits(account, amounts.of(key.kind))
-            if fit is Fit.NEVER:
-                return Short(key, account, fit)
-            if fit is Fit.LATER:
-                found = found or Short(key, account, fit)
+        for held in self._binding(session_id, wp_id):
+            for key, account in held.items():
+                fit = fits(account, amounts.of(key.kind))
+                if fit is Fit.NEVER:
+                    return Short(key, account, fit)
+                if fit is Fit.LATER:
+                    found = found or Short(key, account, fit)
         return found
 
     def is_waiting(self, session_id: str, amounts: Amounts) -> bool:
         """Return whether a session's call waits until what the session itself has reserved is settled."""
         own = self._accounts.get((BudgetScope.SESSION, session_id), {})
-        found = {fits(account, amounts.of(kind)) for kind, account in own.items()}
+        found = {fits(account, amounts.of(key.kind)) for key, account in own.items()}
         return Fit.LATER in found and Fit.NEVER not in found
 
     def reserve(self, session_id: str, wp_id: str | None, amounts: Amounts) -> None:
         """Reserve what a call is expected to take, under every budget that binds it; there is room."""
-        for key, account in list(self._binding(session_id, wp_id)):
-            self._put(key, reserve(account, amounts.of(key.kind)))
+        for held in self._binding(session_id, wp_id):
+            for key, account in held.items():
+                self._put(held, key, reserve(account, amounts.of(key.kind)))
 
     def settle(self, session_id: str, wp_id: str | None, *, reserved: Amounts, taken: Amounts) -> None:
         """Replace what a call had reserved by what it took."""
-        for key, account in list(self._binding(session_id, wp_id)):
-            after = settle(account, reserved=reserved.of(key.kind), taken=taken.of(key.kind))
-            if not after.warned and 0 < threshold(after.limit) <= after.spent:
-                after = msgspec.structs.replace(after, warned=True)
-                self._warnings.append(NearlySpent(session_id, key, after))
-            self._put(key, after)
+        for held in self._binding(session_id, wp_id):
+            for key, account in held.items():
+                after = settle(account, reserved=reserved.of(key.kind), taken=taken.of(key.kind))
+                if not after.warned and 0 < threshold(after.limit) <= after.spent:
+                    after = msgspec.structs.replace(after, warned=True)
+                    self._warnings.append(NearlySpent(session_id, key, after))
+                self._put(held, key, after)
 
     def pause(self, key: BudgetKey) -> bool:
         """Note that something did not fit under a limit; return whether this is the first time."""
-        account = self._accounts[key.scope, key.name][key.kind]
-        if account.paused:
+        held = self._accounts[key.scope, key.name]
+        if held[key].paused:
             return False
-        self._put(key, msgspec.structs.replace(account, paused=True))
+        self._put(held, key, msgspec.structs.replace(held[key], paused=True))
         return True
 
     def forget(self, session_id: str) -> None:
         """Let go of a session's budget that nothing is reserved under and that is stored; it is read when needed."""
         name = (BudgetScope.SESSION, session_id)
         held = self._accounts.get(name)
-        if held and not any(one.reserved or (*name, kind) in self._dirty for kind, one in held.items()):
+        if held and not any(one.reserved or key in self._dirty for key, one in held.items()):
             del self._accounts[name]
 
     def drain_dirty(self) -> dict[BudgetKey, Account]:
@@ -126,10 +128,10 @@ class Ledger:
         found, self._warnings = self._warnings, []
         return found
 
-    def _binding(self, session_id: str, wp_id: str | None) -> Iterator[tuple[BudgetKey, Account]]:
-        for name in ((BudgetScope.SESSION, session_id), (BudgetScope.WORK_PACKET, wp_id or ""), _WORKSPACE):
-            for kind, account in self._accounts.get(name, {}).items():
-                yield BudgetKey(*name, kind), account
+    def _binding(self, session_id: str, wp_id: str | None) -> list[dict[BudgetKey, Account]]:
+        """Return the accounts that bind a call: its session's, its work packet's, the workspace's."""
+        names = ((BudgetScope.SESSION, session_id), (BudgetScope.WORK_PACKET, wp_id or ""), _WORKSPACE)
+        return [held for name in names if (held := self._accounts.get(name)) is not None]
 
-    def _put(self, key: BudgetKey, account: Account) -> None:
-        self._accounts[key.scope, key.name][key.kind] = self._dirty[key] = account
+    def _put(self, held: dict[BudgetKey, Account], key: BudgetKey, account: Account) -> None:
+        held[key] = self._dirty[key] = account

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from handshake.kernel.budget import Account, BudgetKey, BudgetScope, BudgetType, relimit, threshold
 from handshake.kernel.catalogue import BudgetPaused, SchedulerEnded, SessionBudgetWarning
-from handshake.kernel.errors import BudgetExceeded
+from handshake.kernel.errors import BudgetExceeded, IntegrityBroken
 from handshake.kernel.event import Context
 from handshake.kernel.ids import SessionId
 from handshake.kernel.job import JobState, move
@@ -48,9 +48,9 @@ def configure(tx: Tx, given: WorkspaceBudgets) -> int:
     for key, most in wanted.items():
         if key not in known:
             tx.run("budget_insert", {**_named(key), "most": most})
-        elif known[key].limit != most:
-            put(tx, key, relimit(known[key], most))
-    return sum(key not in known or known[key].limit != most for key, most in wanted.items())
+    moved = {key: most for key, most in wanted.items() if key in known and known[key].limit != most}
+    put(tx, {key: relimit(known[key], most) for key, most in moved.items()})
+    return len(wanted.keys() - known.keys()) + len(moved)
 
 
 def open_for_session(tx: Tx, session_id: SessionId, limits: Mapping[BudgetType, int]) -> None:
@@ -59,10 +59,13 @@ def open_for_session(tx: Tx, session_id: SessionId, limits: Mapping[BudgetType, 
         tx.run("budget_insert", {**_named(BudgetKey(BudgetScope.SESSION, session_id, kind)), "most": most})
 
 
-def put(tx: Tx, key: BudgetKey, account: Account) -> None:
-    """Store an account."""
-    changed = tx.run(
-        "budget_put",
+def put(tx: Tx, accounts: Mapping[BudgetKey, Account]) -> None:
+    """Store accounts, all with one statement.
+
+    Raises:
+        IntegrityBroken: one of them has no row; the batch fails and the index is read again.
+    """
+    rows = [
         {
             **_named(key),
             "most": account.limit,
@@ -70,9 +73,11 @@ def put(tx: Tx, key: BudgetKey, account: Account) -> None:
             "reserved": account.reserved,
             "warned": account.warned,
             "paused": account.paused,
-        },
-    )
-    require_one(changed, key.name)
+        }
+        for key, account in accounts.items()
+    ]
+    if rows and tx.run_all("budget_put", rows) != len(rows):
+        raise IntegrityBroken(subject="budget", reason="index_differs")
 
 
 def settle_abandoned(tx: Tx) -> None:

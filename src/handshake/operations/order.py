@@ -61,8 +61,7 @@ def store(tx: Tx, queue: RunQueue, at: Instant) -> Sequence[Refused]:
         budgets.refuse(tx, one)
     for nearly in queue.admission.ledger.drain_warnings():
         budgets.warn(tx, nearly)
-    for key, account in queue.drain_accounts().items():
-        budgets.put(tx, key, account)
+    budgets.put(tx, queue.drain_accounts())
     for provider_id, gate in queue.admission.rates.drain_dirty().items():
         _store_gate(tx, provider_id, gate, at)
     return refused
