@@ -378,10 +378,16 @@ class Desk:
 class Workspace:
     """An open workspace; made by `open_workspace`."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, drain_s: int = DRAIN_S) -> None:
         self.runtime = runtime
+        self.drain_s = drain_s
+        """Seconds that runs may take to finish when it closes."""
         self.sessions = Sessions(runtime)
         self.desk = Desk(runtime)
+
+    def drain(self) -> None:
+        """Take no new turns (HSK-503-DRAINING) and start nothing more; what runs goes on, also while it closes."""
+        self.runtime.dispatcher.drain()
 
     async def job(self, job_id: str) -> Job:
         """Return a job."""
@@ -434,10 +440,11 @@ async def open_workspace(
     """
     place = find_workspace(Path(path))
     runtime = await open_runtime(place, configure(place.root, flags), models=models, dispatch=dispatch)
+    workspace = Workspace(runtime, drain_s)
     try:
-        yield Workspace(runtime)
+        yield workspace
     finally:
-        await close_runtime(runtime, drain_us=Microseconds(drain_s * US_PER_S))
+        await close_runtime(runtime, drain_us=Microseconds(workspace.drain_s * US_PER_S))
 
 
 async def cancel_job(runtime: Runtime, job_id: JobId, *, reason: str) -> CancelResult:

@@ -110,7 +110,7 @@ async def test_a_second_process_is_refused_with_the_holder_named_and_readers_are
 
 
 @requirement("scheduler.cancel.is_prompt")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_cancels_the_run_for_good(handshake: CommandLine, number: signal.Signals) -> None:
     assert handshake.folder is not None
     reply, _ = holding()

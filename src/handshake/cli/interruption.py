@@ -18,13 +18,24 @@ _SHOW_CURSOR = "\x1b[?25h"
 
 
 class Interruption:
-    """Notes signals; the first ends the innermost `scope`, the second ends the process: the store survives that."""
+    """Notes signals; the first ends the innermost `scope`, the second ends the process: the store survives that.
+
+    A SIGTERM lets a scope that `drains` go on for a while: what runs may end, and nothing new begins.
+    """
 
     def __init__(self) -> None:
         self.happened = False
+        self.is_draining = False
+        """Whether it was a SIGTERM, and the work knows how to drain."""
         self._scopes: list[asyncio.Timeout] = []
+        self._drain: Callable[[], None] | None = None
+        self._drain_s = 0
 
-    def note(self) -> None:
+    def drains(self, drain: Callable[[], None], drain_s: int) -> None:
+        """On SIGTERM, call `drain` and give the scope `drain_s` seconds more, instead of ending it at once."""
+        self._drain, self._drain_s = drain, drain_s
+
+    def note(self, number: int = signal.SIGINT) -> None:
         """Take note of a signal."""
         if self.happened:
             if sys.stderr.isatty():
@@ -32,8 +43,12 @@ class Interruption:
                 sys.stderr.flush()
             os._exit(EXIT_INTERRUPTED)
         self.happened = True
+        span_s = 0
+        if number == signal.SIGTERM and self._drain is not None:
+            self.is_draining, span_s = True, self._drain_s
+            self._drain()
         if self._scopes:
-            self._scopes[-1].reschedule(asyncio.get_running_loop().time())
+            self._scopes[-1].reschedule(asyncio.get_running_loop().time() + span_s)
 
     @asynccontextmanager
     async def scope(self) -> AsyncIterator[None]:
@@ -69,7 +84,7 @@ async def _with_signals(main: Callable[[Interruption], Coroutine[Any, Any, T]]) 
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, *ending_signals())
     for number in numbers:
-        loop.add_signal_handler(number, interruption.note)
+        loop.add_signal_handler(number, interruption.note, number)
     try:
         return await main(interruption)
     finally:

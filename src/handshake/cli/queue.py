@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from handshake.cli import place, shapes
-from handshake.cli.border import EXIT_FAILED
+from handshake.cli.border import EXIT_FAILED, Interrupted
 from handshake.cli.command import Invocation, noun, verb
 from handshake.cli.paging import after_option, limit_option
 from handshake.cli.rendering import is_terminal, note, print_object, print_table
@@ -23,6 +23,7 @@ queue = noun("queue", "Look at the runs that wait, and let them run.", example="
 
 LOOK_EVERY_S = 0.1
 """How often `queue run` looks whether something is left, in seconds."""
+_HANDED_BACK = "what had not ended in time is queued again; go on with: handshake queue run"
 _ONLY_OTHERS_LIFT = frozenset({WaitReason.SESSION_BLOCKED, WaitReason.SESSION_PAUSED, WaitReason.EARLIER_TURN})
 """Reasons that hold as long as nobody else does something; the first turn of a session tells why it waits itself."""
 
@@ -80,7 +81,8 @@ def show(invocation: Invocation, limit: int, after: int) -> None:
 def run(invocation: Invocation) -> int:
     """Carry out what is queued until nothing is left that may start.
 
-    Runs of paused sessions stay queued. Ctrl-C stops at once: what runs goes back to the queue.
+    Runs of paused sessions stay queued. Ctrl-C stops at once: what runs goes back to the queue. SIGTERM starts
+    nothing more and gives what runs some seconds to end; a second signal cuts.
     """
     from handshake.cli.interruption import run_async
 
@@ -93,24 +95,34 @@ def run(invocation: Invocation) -> int:
 
 
 async def _run(invocation: Invocation, interruption: Interruption) -> dict[str, int]:
-    from handshake.workspace import open_workspace
+    from handshake.kernel.errors import Draining
+    from handshake.workspace import DRAIN_S, open_workspace
 
     root = place.find(invocation).root
     stop_at_once_s = 0
-    async with open_workspace(root, drain_s=stop_at_once_s) as workspace, interruption.scope():
-        before = (await workspace.status()).jobs
-        await _until_idle(workspace, progress=is_terminal(sys.stderr) and not invocation.as_json)
-        after = (await workspace.status()).jobs
+    try:
+        async with open_workspace(root, drain_s=stop_at_once_s) as workspace:
+            interruption.drains(workspace.drain, DRAIN_S)
+            async with interruption.scope():
+                before = (await workspace.status()).jobs
+                progress = is_terminal(sys.stderr) and not invocation.as_json
+                await _until_idle(workspace, interruption, progress=progress)
+                after = (await workspace.status()).jobs
+    except Interrupted:
+        if interruption.is_draining:
+            raise Draining(reason="drained", hint=_HANDED_BACK) from None
+        raise
     names = ("completed", "completed_with_issues", "failed", "cancelled")
     return {name: after.get(name, 0) - before.get(name, 0) for name in names} | {"left": after.get("queued", 0)}
 
 
-async def _until_idle(workspace: Workspace, *, progress: bool) -> None:
+async def _until_idle(workspace: Workspace, interruption: Interruption, *, progress: bool) -> None:
     import asyncio
 
     told = ""
     while True:
-        if workspace.runtime.dispatcher.live_count == 0 and not await _may_start(workspace):
+        idle = workspace.runtime.dispatcher.live_count == 0
+        if idle and (interruption.is_draining or not await _may_start(workspace)):
             return
         if progress:
             view = await workspace.queue(limit=1)

@@ -13,6 +13,7 @@ from handshake.cli.command import Invocation, verb
 from handshake.cli.rendering import note, print_object, print_text
 from handshake.kernel.errors import (
     BudgetExceeded,
+    Draining,
     InvalidRequest,
     InvalidTransition,
     StateConflict,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from handshake.kernel.lane import Lane
     from handshake.workspace import Result, TurnHandle, Workspace
 
+_HANDED_BACK = "the run had not ended in time and is queued again; go on with: handshake queue run"
 STDIN = "-"
 """The text that means: read it from standard input."""
 
@@ -62,8 +64,9 @@ def send(
 ) -> int:
     """Send TEXT (`-` reads standard input) to a session and print the answer as it comes.
 
-    The turn is durable before anything is sent. Ctrl-C cancels its run. Other queued runs of the workspace go on
-    while this command runs, and what is unfinished at its end goes back to the queue.
+    The turn is durable before anything is sent. Ctrl-C cancels its run; SIGTERM gives it some seconds to end, then
+    it goes back to the queue; a second signal cuts. Other queued runs of the workspace go on while this command runs,
+    and what is unfinished at its end goes back to the queue.
     """
     from handshake.cli.interruption import run_async
     from handshake.kernel.job import DEFAULT_PRIORITY
@@ -140,7 +143,7 @@ async def _queue(invocation: Invocation, root: Path, order: _Order) -> int:
 
 
 async def _send(invocation: Invocation, root: Path, order: _Order, interruption: Interruption) -> int:
-    from handshake.workspace import open_workspace
+    from handshake.workspace import DRAIN_S, open_workspace
 
     async with open_workspace(root) as workspace:
         if (await workspace.sessions.get(order.session_id).show()).paused:
@@ -150,10 +153,14 @@ async def _send(invocation: Invocation, root: Path, order: _Order, interruption:
                 hint=f"resume it: handshake session resume {order.session_id}; or queue the turn with --no-wait",
             )
         turn = await order.place(workspace)
+        interruption.drains(workspace.drain, DRAIN_S)
         try:
             async with interruption.scope():
                 return _end(invocation, await _stream(invocation, workspace, turn))
         except (Interrupted, OSError):  # also: nobody reads the answer any more
+            if interruption.is_draining:
+                workspace.drain_s = 0
+                raise Draining(job_id=turn.job_id, reason="drained", hint=_HANDED_BACK) from None
             await _cancel(turn)
             if interruption.happened:
                 hint = f"The run is cancelled: handshake job show {turn.job_id}"

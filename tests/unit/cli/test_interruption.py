@@ -11,6 +11,7 @@ import pytest
 
 from handshake.cli.border import Interrupted
 from handshake.cli.interruption import Interruption, run_async
+from tests.requirement import requirement
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -102,3 +103,29 @@ def test_a_second_signal_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(SystemExit) as left:
         interruption.note()
     assert left.value.code == 130
+
+
+@requirement("scheduler.draining.finishes")
+async def test_a_sigterm_lets_work_that_can_drain_go_on_for_a_while() -> None:
+    interruption, drained = Interruption(), list[int]()
+    interruption.drains(lambda: drained.append(1), 60)
+    async with interruption.scope():
+        interruption.note(signal.SIGTERM)
+        await asyncio.sleep(0)
+        assert (drained, interruption.happened, interruption.is_draining) == ([1], True, True)
+
+
+@requirement("scheduler.draining.finishes")
+@pytest.mark.parametrize(("number", "drains"), [(signal.SIGTERM, True), (signal.SIGINT, False), (signal.SIGHUP, False)])
+async def test_only_a_sigterm_drains_and_not_for_ever(number: signal.Signals, drains: bool) -> None:
+    interruption, drained = Interruption(), list[int]()
+    interruption.drains(lambda: drained.append(1), 0)
+
+    async def work() -> None:
+        async with interruption.scope():
+            interruption.note(number)
+            await asyncio.Event().wait()
+
+    with pytest.raises(Interrupted):
+        await work()
+    assert (bool(drained), interruption.is_draining) == (drains, drains)

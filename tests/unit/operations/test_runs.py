@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
 from handshake.kernel.errors import (
     BudgetExceeded,
     ConsentRequired,
+    Draining,
     HandshakeError,
     IntegrityBroken,
     InvalidRequest,
@@ -347,3 +349,19 @@ async def test_what_is_accepted_in_a_batch_that_fails_is_accepted_after_all() ->
     assert isinstance(results[3], HandshakeError)
     assert len(stage.check().jobs) == 6
     assert len(stage.running()) == 2
+
+
+@requirement("scheduler.draining.finishes")
+async def test_a_runtime_that_drains_takes_no_new_turn_and_still_knows_the_old_ones() -> None:
+    stage = await Stage.open()
+    session_id = await stage.create()
+    turn = stage.turn(session_id, idempotency_key="k")
+    first = await stage.store.write(stage.accepting(turn))
+    stage.dispatcher.drain()
+    before = stage.check()
+    with pytest.raises(Draining):
+        await stage.store.write(stage.accepting(stage.turn(session_id)))
+    again = await stage.store.write(stage.accepting(msgspec.structs.replace(turn, job_id=JobId(stage.new_id()))))
+    assert (again.job_id, again.repeated) == (first.job_id, True)
+    assert stage.check() == before
+    assert not stage.dispatcher.is_dispatching
