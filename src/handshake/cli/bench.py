@@ -43,6 +43,7 @@ def bench(invocation: Invocation, name: str, peers: bool, quick: bool, results: 
     from handshake.bench.report import text
     from handshake.bench.workbench import Workbench
 
+    _make(results)
     result = measure(name, Workbench(QUICK if quick else FULL, results, _say), with_peers=peers)
     if invocation.as_json:
         print_object(result)
@@ -50,6 +51,21 @@ def bench(invocation: Invocation, name: str, peers: bool, quick: bool, results: 
         click.echo(text(result), nl=False)
         note(f"kept in {results / f'{name}.json'}")
     return 0
+
+
+def _make(results: Path) -> None:
+    """Make the folder for results, before anything is measured.
+
+    Raises:
+        InvalidRequest: there can be none of this name.
+    """
+    from handshake.kernel.errors import InvalidRequest
+
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as failed:
+        said = failed.strerror or type(failed).__name__
+        raise InvalidRequest(field="--results", reason="wrong_value", hint=f"no folder can be made: {said}") from failed
 
 
 def _say(line: str) -> None:

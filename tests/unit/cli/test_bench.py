@@ -54,3 +54,12 @@ def test_an_unknown_bench_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> 
     code, _, err = measured(capsys, "gateways")
     assert code == 2
     assert "'scheduler'" in err
+
+
+def test_results_that_can_be_nowhere_are_refused_before_anything_is_measured(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    code, out, err = measured(capsys, NAME, "--results", str(tmp_path / "file" / "below"))
+    assert (code, out) == (2, "")
+    assert "no folder can be made: Not a directory" in err
