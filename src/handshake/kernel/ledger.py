@@ -1,6 +1,7 @@
 """Ledger: the budgets that bind queued and running runs, in memory; the rows are the truth.
 
-It knows the workspace's and the work packets' budgets, and those of sessions that have something queued or running.
+It knows the workspace's and the work packets' budgets, and those of sessions that have something queued or running, or
+had lately.
 
 Source:
     scheduler.budget.reserved_before_dispatch (01 §5); decision 0015.

@@ -35,7 +35,7 @@ from handshake.kernel.ledger import Short
 from handshake.kernel.limit import Limits, SlotKey, Usage
 from handshake.kernel.queued_run import Limited, Notices, QueuedRun, Refused
 from handshake.kernel.retry import Reach
-from handshake.kernel.settings import MAX_REFUSED_RUNS_PER_BATCH
+from handshake.kernel.settings import MAX_REFUSED_RUNS_PER_BATCH, MAX_RESTING_BUDGETS
 from handshake.kernel.strand import Bin, Head, Tree
 from handshake.kernel.timers import Timers
 
@@ -111,6 +111,8 @@ class RunQueue:
         self._gate_us: int | None = None
         """The earliest time at which a rate admits what the last choice wanted."""
         self._limited: set[JobId] = set()
+        self._resting: dict[SessionId, None] = {}
+        """Sessions without work whose budgets are still known, the longest first; some have work again."""
         self._notices = Notices([], [])
         self._lane_pass = dict.fromkeys(LANES, 0)
         self._lanes_virtual = 0
@@ -281,7 +283,7 @@ class RunQueue:
         changed = self.admission.ledger.drain_dirty()
         for key in changed:
             if key.scope is BudgetScope.SESSION and key.name not in self._lines:
-                self.admission.ledger.forget(key.name)
+                self._rest(SessionId(key.name))
         return changed
 
     def drain_dirty(self) -> Passes:
@@ -318,8 +320,18 @@ class RunQueue:
     def _forget_if_empty(self, session_id: SessionId, line: _Line) -> None:
         if not (line.count or line.running or line.held):
             del self._lines[session_id]
-            if self.admission.ledger:
-                self.admission.ledger.forget(session_id)
+            if self.admission.ledger.knows(BudgetScope.SESSION, session_id):
+                self._rest(session_id)
+
+    def _rest(self, session_id: SessionId) -> None:
+        """Keep the budget of a session without work for its next run, and let go of one that was kept for long."""
+        self._resting.pop(session_id, None)
+        self._resting[session_id] = None
+        if len(self._resting) > MAX_RESTING_BUDGETS:
+            longest = next(iter(self._resting))
+            del self._resting[longest]
+            if longest not in self._lines:
+                self.admission.ledger.forget(longest)
 
     def _offer(self, line: _Line) -> None:
         """Bring the head of a session into its bin, unless it backs off or waits for the session's own budget."""

@@ -65,6 +65,8 @@ MAX_QUEUED_RUNS = 1_000_000
 """Runs that wait in one workspace: what the in-memory index was measured with, and some."""
 MAX_REFUSED_RUNS_PER_BATCH = 256
 """Queued runs that one commit ends because they do not fit under a budget; the next are looked at soon after."""
+MAX_RESTING_BUDGETS = 10_000
+"""Sessions without work whose budgets stay in memory, so that their next run need not read them: some megabytes."""
 ASSUMED_OUTPUT_TOKENS = 4_096
 """Tokens that an answer is expected to have when neither its sender nor the configuration gives its longest."""
 MAX_OUTPUT_TOKENS = 100_000_000

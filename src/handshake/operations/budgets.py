@@ -67,7 +67,9 @@ def put(tx: Tx, accounts: Mapping[BudgetKey, Account]) -> None:
     """
     rows = [
         {
-            **_named(key),
+            "scope": key.scope,
+            "name": key.name,
+            "kind": key.kind,
             "most": account.limit,
             "spent": account.spent,
             "reserved": account.reserved,

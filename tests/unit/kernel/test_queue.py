@@ -6,10 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
+from handshake.kernel import queue as queue_module
+from handshake.kernel.budget import NOTHING, Account, BudgetKey, BudgetScope, BudgetType
 from handshake.kernel.ids import JobId, SessionId
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import Limits, SlotKey
+from handshake.kernel.queue import RunQueue
 from handshake.kernel.queued_run import QueuedRun
+from handshake.kernel.retry import Reach
 from tests.queueing import drain, end, limits, queue_of, queued
 from tests.requirement import requirement
 
@@ -192,3 +196,38 @@ def test_only_what_changed_is_stored() -> None:
     assert queue.take(0) is None
     again = queue.drain_dirty()
     assert (again.lanes, again.trees, again.virtual) == ({}, {}, {})
+
+
+def run_once(queue: RunQueue, number: int, session: str) -> None:
+    if not queue.admission.ledger.knows(BudgetScope.SESSION, session):
+        queue.admission.ledger.load([(BudgetKey(BudgetScope.SESSION, session, BudgetType.CALLS), Account(9))])
+    queue.add(queued(number, session=session))
+    run = queue.take(0)
+    assert run is not None
+    queue.settle(run.bill, NOTHING, Reach.NOTHING)
+    end(queue, run)
+    queue.drain_accounts()
+
+
+def test_budgets_of_sessions_that_had_a_run_lately_stay_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_module, "MAX_RESTING_BUDGETS", 2)
+    queue = queue_of(limits())
+    for number, session in enumerate(("a", "b", "a", "c"), 1):
+        run_once(queue, number, session)
+    ledger = queue.admission.ledger
+    assert [ledger.knows(BudgetScope.SESSION, one) for one in "abc"] == [True, False, True]
+    queue.clear()
+    assert not ledger
+
+
+def test_a_budget_stays_known_while_its_session_has_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_module, "MAX_RESTING_BUDGETS", 1)
+    queue = queue_of(limits())
+    run_once(queue, 1, "a")
+    queue.add(queued(2, session="a", not_before_us=9))
+    for number, session in enumerate(("b", "c"), 3):
+        run_once(queue, number, session)
+    ledger = queue.admission.ledger
+    assert [ledger.knows(BudgetScope.SESSION, one) for one in "abc"] == [True, False, True]
+    queue.drop(JobId("job-2"))
+    assert [ledger.knows(BudgetScope.SESSION, one) for one in "abc"] == [True, False, False]
