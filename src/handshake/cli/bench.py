@@ -34,7 +34,7 @@ DEFAULT_RESULTS = "handshake-bench"
 def bench(invocation: Invocation, name: str, peers: bool, quick: bool, results: Path) -> int:
     """Measure speed and memory here and now, against floors and goals.
 
-    Each figure stands beside its floor, what the same work costs bare, measured in turn with it. The result is kept in
+    Where the same work has a floor, what it costs bare, both are measured in turn. The result is kept in
     DIR/NAME.json. Only ratios of one run compare: close what else works on the machine. Needs no workspace, provider
     or network; `all` takes some minutes and two gigabytes of disk. A missed goal is told, and is no failure.
     """
