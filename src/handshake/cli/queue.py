@@ -12,7 +12,6 @@ from handshake.cli.border import EXIT_FAILED, Interrupted
 from handshake.cli.command import Invocation, noun, verb
 from handshake.cli.paging import after_option, limit_option
 from handshake.cli.rendering import is_terminal, note, print_object, print_table
-from handshake.kernel.waiting import WaitReason
 
 if TYPE_CHECKING:
     from handshake.cli.interruption import Interruption
@@ -24,8 +23,6 @@ queue = noun("queue", "Look at the runs that wait, and let them run.", example="
 LOOK_EVERY_S = 0.1
 """How often `queue run` looks whether something is left, in seconds."""
 _HANDED_BACK = "what had not ended in time is queued again; go on with: handshake queue run"
-_ONLY_OTHERS_LIFT = frozenset({WaitReason.SESSION_BLOCKED, WaitReason.SESSION_PAUSED, WaitReason.EARLIER_TURN})
-"""Reasons that hold as long as nobody else does something; the first turn of a session tells why it waits itself."""
 
 
 @verb(queue, "show", example="handshake queue show --json")
@@ -136,11 +133,12 @@ async def _until_idle(workspace: Workspace, interruption: Interruption, *, progr
 async def _may_start(workspace: Workspace) -> bool:
     """Return whether any queued run starts without someone else's doing."""
     from handshake.kernel.settings import MAX_PAGE_ITEMS
+    from handshake.kernel.waiting import ONLY_OTHERS_LIFT
 
     after = 0
     while True:
         view = await workspace.queue(after=after, limit=MAX_PAGE_ITEMS)
-        if view.running or any(item.wait_reason not in _ONLY_OTHERS_LIFT for item in view.items):
+        if view.running or any(item.wait_reason not in ONLY_OTHERS_LIFT for item in view.items):
             return True
         if len(view.items) < MAX_PAGE_ITEMS:
             return False

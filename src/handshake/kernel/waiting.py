@@ -41,6 +41,9 @@ class WaitReason(StrEnum):
     READY = "ready"
 
 
+ONLY_OTHERS_LIFT = frozenset({WaitReason.SESSION_BLOCKED, WaitReason.SESSION_PAUSED, WaitReason.EARLIER_TURN})
+"""Reasons that hold as long as nobody else does something; the first turn of a session tells why it waits itself."""
+
 SENTENCES: dict[WaitReason, str] = {
     WaitReason.SESSION_BLOCKED: "its session waits for a decision",
     WaitReason.SESSION_PAUSED: "its session is paused",
