@@ -49,9 +49,25 @@ def session(one: Session) -> Shape:
         "settled_tokens": one.settled_tokens,
         "cost_usd": dollars(one.settled_cost_usd_micro),
         "last_error": one.last_error,
+        "last_checkpoint": checkpoint(one),
         "created_at": rfc3339(one.created_at_us),
         "updated_at": rfc3339(one.updated_at_us),
         "ended_at": moment(one.ended_at_us),
+    }
+
+
+def checkpoint(one: Session) -> Shape | None:
+    """Return a session's last checkpoint, or None if it has none yet."""
+    from handshake.kernel.session_checkpoint import checkpoint_id
+
+    if one.checkpoint_at_us is None:
+        return None
+    return {
+        "checkpoint_id": checkpoint_id(one.session_id, one.checkpoint_count),
+        "message_seq": one.checkpoint_seq,
+        "state": one.checkpoint_state,
+        "trigger": one.checkpoint_trigger,
+        "at": rfc3339(one.checkpoint_at_us),
     }
 
 

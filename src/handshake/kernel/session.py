@@ -122,6 +122,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     settled_tokens: int
     settled_cost_usd_micro: int
     budgeted: bool
+    checkpoint_count: int = 0
+    checkpoint_seq: int = 0
+    checkpoint_state: SessionState | None = None
+    checkpoint_trigger: str | None = None
+    checkpoint_at_us: int | None = None
+    streamed_tokens: int = 0
 
 
 def facts(session: Session) -> Facts:

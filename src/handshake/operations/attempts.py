@@ -68,6 +68,9 @@ class Attempted(msgspec.Struct, frozen=True, gc=False):
     paused: int
     next_seq: int
     run_seq: int
+    checkpoint_count: int
+    checkpoint_seq: int
+    streamed_tokens: int
 
     @property
     def session_after(self) -> SessionState:

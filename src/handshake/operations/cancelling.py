@@ -16,7 +16,7 @@ from handshake.kernel.event import Actor, Context
 from handshake.kernel.job import TERMINAL, WAITING, Job, JobState, move
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.session import Ending, Facts, SessionState, derive, may_dispatch
-from handshake.operations import asking
+from handshake.operations import asking, checkpointing
 from handshake.operations.runs import require_one
 from handshake.ports.store import Tx
 
@@ -82,7 +82,7 @@ def _leave(tx: Tx, job: Job, context: Context) -> bool:
     row = tx.row("session_facts", {"session_id": job.session_id})
     assert row is not None, "sessions are never deleted"
     values: tuple[Any, ...] = row
-    ending, running, waiting, blockers, paused, dispatched, state = values
+    ending, running, waiting, blockers, paused, dispatched, state, made = values
     if job.state is JobState.RUNNING:
         running = 0
     elif job.state in WAITING:
@@ -103,9 +103,11 @@ def _leave(tx: Tx, job: Job, context: Context) -> bool:
             "paused": paused,
             "state": after,
             "now_us": tx.now_us,
+            **checkpointing.columns(checkpointing.decided(context)),
         },
     )
     require_one(changed, job.session_id)
+    checkpointing.tell(tx, context, made, checkpointing.decided(context))
     tx.append(
         SessionStateChange(
             from_state=SessionState(state), reason="run_cancelled", session_id=job.session_id, to_state=after

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from handshake.kernel.budget import Settled
+from handshake.kernel.budget import BYTES_PER_TOKEN, Settled
 from handshake.kernel.catalogue import (
     LlmInference,
     SchedulerRateLimited,
@@ -28,10 +28,11 @@ from handshake.kernel.queue import RunQueue
 from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.retry import Backoff, Fault, FaultKind, GiveUp, Reach, RetryAt, closure_ms, decide
 from handshake.kernel.session import SessionState
+from handshake.kernel.session_checkpoint import Trigger, due
 from handshake.kernel.units import US_PER_MS
 from handshake.kernel.usage import TokenUsage
 from handshake.kernel.waiting import WaitReason
-from handshake.operations import continuing
+from handshake.operations import checkpointing, continuing
 from handshake.operations.attempts import (
     Attempted,
     Ended,
@@ -131,6 +132,8 @@ def finish(
         reason=continuing.TURN_TOO_LONG if stopped else _reason_to_tell(answer.finish_reason),
         answer=answer,
     )
+    streamed = _streamed(answer)
+    trigger = _due(row, after, messages=1, streamed=streamed)
     _settle_session(
         tx,
         ticket,
@@ -139,11 +142,14 @@ def finish(
         next_seq=next_seq + 1,
         size=answer.content.size_bytes,
         tokens=usage.total_tokens or 0,
+        streamed=streamed,
+        trigger=trigger,
     )
     tx.append(
         _inference(ticket, row, answer.prompt_hash, answer.timing, after, answer=answer),
         context,
     )
+    checkpointing.tell(tx, context, row.checkpoint_count, trigger)
     next_run = None if following is None or stopped else continuing.insert(tx, queue, ticket, row, following)
     settle_in_index(queue, ticket, row, settled, Reach.SENT)
     queue.free_connection(row.key)
@@ -170,6 +176,8 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
     )
     if closed_ms is not None:
         tx.append(_limit_event(ticket, closed_ms), context)
+    trigger = _due(row, after)
+    checkpointing.tell(tx, context, row.checkpoint_count, trigger)
     if isinstance(verdict, RetryAt):
         assert failure.fault is not None, "a verdict comes from a fault"
         waits = _Waits(
@@ -177,7 +185,7 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
             WaitReason.BACKOFF if closed_ms is None else WaitReason.RATE_LIMIT,
             row.failures + 1,
         )
-        _requeue(tx, ticket, after, settled, next_seq, waits)
+        _requeue(tx, ticket, after, settled, next_seq, waits, trigger)
         tx.append(_retry_event(ticket, failure.fault, verdict.backoff_ms), context)
         settle_in_index(queue, ticket, row, settled, reach, closed_ms)
         _requeue_in_index(queue, ticket, row, waits)
@@ -192,7 +200,7 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
         reason=_reason_of(failure.fault),
         error_code=failure.error.code,
     )
-    _settle_session(tx, ticket, after, settled, next_seq=next_seq, size=0, tokens=0, last_error=failure.error.code)
+    _settle_session(tx, ticket, after, settled, next_seq=next_seq, last_error=failure.error.code, trigger=trigger)
     settle_in_index(queue, ticket, row, settled, reach, closed_ms)
     queue.free_connection(row.key)
     queue.vacate(ticket.session_id, Lane(row.lane))
@@ -219,8 +227,9 @@ def hand_back(
     keep(tx, ticket, PARTIAL, partial)
     next_seq, after = row.next_seq, row.session_after
     waits = _Waits(0, None, row.failures)
-    _requeue(tx, ticket, after, settled, next_seq, waits)
+    _requeue(tx, ticket, after, settled, next_seq, waits, Trigger.SHUTDOWN)
     context = row.context(ticket)
+    checkpointing.tell(tx, context, row.checkpoint_count, Trigger.SHUTDOWN)
     tx.append(_retry_event(ticket, Fault(FaultKind.STOPPED), 0), context)
     tx.append(
         SessionStateChange(
@@ -280,9 +289,11 @@ def _settle_session(
     settled: Settled,
     *,
     next_seq: int,
-    size: int,
-    tokens: int,
+    size: int = 0,
+    tokens: int = 0,
+    streamed: int = 0,
     last_error: str | None = None,
+    trigger: Trigger | None = None,
 ) -> None:
     changed = tx.run(
         "session_answered",
@@ -292,8 +303,10 @@ def _settle_session(
             "next_seq": next_seq,
             "bytes": size,
             "tokens": tokens,
+            "streamed": streamed,
             "last_error": last_error,
             "now_us": tx.now_us,
+            **checkpointing.columns(trigger),
             **columns(settled),
         },
     )
@@ -308,7 +321,15 @@ class _Waits(msgspec.Struct, frozen=True, gc=False):
     failures: int
 
 
-def _requeue(tx: Tx, ticket: RunTicket, after: SessionState, settled: Settled, next_seq: int, waits: _Waits) -> None:
+def _requeue(
+    tx: Tx,
+    ticket: RunTicket,
+    after: SessionState,
+    settled: Settled,
+    next_seq: int,
+    waits: _Waits,
+    trigger: Trigger | None,
+) -> None:
     changed = tx.run(
         "job_requeue",
         {
@@ -323,7 +344,19 @@ def _requeue(tx: Tx, ticket: RunTicket, after: SessionState, settled: Settled, n
     )
     require_one(changed, ticket.session_id)
     tx.run("job_settle", {"job_id": ticket.job_id, **columns(settled)})
-    _settle_session(tx, ticket, after, settled, next_seq=next_seq, size=0, tokens=0)
+    _settle_session(tx, ticket, after, settled, next_seq=next_seq, trigger=trigger)
+
+
+def _due(row: Attempted, after: SessionState, *, messages: int = 0, streamed: int = 0) -> Trigger | None:
+    """Return why a checkpoint is due with an outcome that adds so many messages and tokens, if it is."""
+    since = row.next_seq - 1 - row.checkpoint_seq
+    return due(after, messages=since + messages, tokens=row.streamed_tokens + streamed)
+
+
+def _streamed(answer: Answer) -> int:
+    """Return how many tokens an answer has, as reported or else as its size tells."""
+    reported = answer.usage.completion_tokens if answer.usage else None
+    return answer.content.size_bytes // BYTES_PER_TOKEN if reported is None else reported
 
 
 def _requeue_in_index(queue: RunQueue, ticket: RunTicket, row: Attempted, waits: _Waits) -> None:

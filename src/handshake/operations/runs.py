@@ -33,6 +33,7 @@ from handshake.kernel.queue import RunQueue
 from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.retry import Backoff
 from handshake.kernel.session import Ending, Facts, SessionState, derive
+from handshake.kernel.session_checkpoint import Trigger, due
 from handshake.kernel.settings import (
     ASSUMED_OUTPUT_TOKENS,
     MAX_OPEN_TURNS_PER_SESSION,
@@ -40,7 +41,7 @@ from handshake.kernel.settings import (
     ModelSettings,
 )
 from handshake.kernel.units import US_PER_MS
-from handshake.operations import records
+from handshake.operations import checkpointing, records
 from handshake.ports.store import Content, Tx
 
 STARTED = derive(Facts(Ending.OPEN, running=1, waiting=0, blockers=0, paused=False, dispatched=True))
@@ -99,6 +100,13 @@ class _Owner(msgspec.Struct, frozen=True, gc=False):
     mt_id: str | None
     thread_bytes: int
     budgeted: int
+    checkpoint_count: int
+    checkpoint_seq: int
+
+    @property
+    def checkpoint_due(self) -> Trigger | None:
+        """Why a checkpoint is due with the next message, if it is."""
+        return due(SessionState.IDLE, messages=self.next_seq - self.checkpoint_seq, tokens=0)
 
 
 def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted:
@@ -167,6 +175,7 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
         session_id=turn.session_id,
     )
     tx.append(event, context)
+    checkpointing.tell(tx, context, owner.checkpoint_count, owner.checkpoint_due)
     ledger = queue.admission.ledger
     if owner.budgeted and not ledger.knows(BudgetScope.SESSION, turn.session_id):
         ledger.load(records.session_budget(tx, turn.session_id).items())
@@ -280,6 +289,7 @@ def _insert_job(
             "bytes": turn.content.size_bytes,
             "now_us": tx.now_us,
             "session_id": turn.session_id,
+            **checkpointing.columns(owner.checkpoint_due),
         },
     )
     require_one(counted, turn.session_id)

@@ -30,8 +30,9 @@ from handshake.kernel.session import (
     require_completable,
     require_open,
 )
+from handshake.kernel.session_checkpoint import Trigger
 from handshake.kernel.units import US_PER_MS, dollars
-from handshake.operations import budgets, records
+from handshake.operations import budgets, checkpointing, records
 from handshake.operations.cancelling import cancel_run
 from handshake.operations.runs import require_one
 from handshake.ports.store import Tx
@@ -208,7 +209,19 @@ def _facts(session: Session) -> Facts:
 
 def _move(tx: Tx, before: Session, after: Session, *, reason: str, actor: Actor) -> Session:
     """Store changed facts with the state that follows from them, and the event that tells it."""
-    after = msgspec.structs.replace(after, state=derive(_facts(after)), updated_at_us=tx.now_us)
+    state = derive(_facts(after))
+    trigger = Trigger.PAUSE if after.paused and not before.paused else Trigger.OPERATOR_DECISION
+    after = msgspec.structs.replace(
+        after,
+        state=state,
+        updated_at_us=tx.now_us,
+        checkpoint_count=before.checkpoint_count + 1,
+        checkpoint_seq=before.next_seq - 1,
+        checkpoint_state=state,
+        checkpoint_trigger=trigger.value,
+        checkpoint_at_us=tx.now_us,
+        streamed_tokens=0,
+    )
     changed = tx.run(
         "session_move",
         {
@@ -221,9 +234,11 @@ def _move(tx: Tx, before: Session, after: Session, *, reason: str, actor: Actor)
             "paused": after.paused,
             "state": after.state,
             "now_us": tx.now_us,
+            **checkpointing.columns(trigger),
         },
     )
     require_one(changed, before.session_id)
+    checkpointing.tell(tx, about(before, actor), before.checkpoint_count, trigger)
     tx.append(
         SessionStateChange(from_state=before.state, reason=reason, session_id=before.session_id, to_state=after.state),
         about(before, actor),

@@ -18,8 +18,9 @@ from handshake.kernel.job import Job, JobState, move
 from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.recovery import Loss
 from handshake.kernel.session import Ending, Facts, SessionState, derive
+from handshake.kernel.session_checkpoint import Trigger
 from handshake.kernel.settings import AutomationLevel
-from handshake.operations import asking, records
+from handshake.operations import asking, checkpointing, records
 from handshake.operations.runs import require_one
 from handshake.ports.store import Tx
 
@@ -163,8 +164,9 @@ def _move_session(tx: Tx, context: Context, *, running: int, waiting: int, reaso
     row = tx.row("session_facts", {"session_id": session_id})
     assert row is not None, "sessions are never deleted"
     values: tuple[Any, ...] = row
-    ending, _, waited, blockers, paused, dispatched, before = values
+    ending, _, waited, blockers, paused, dispatched, before, made = values
     facts = Facts(Ending(ending), running, waited + waiting, blockers, bool(paused), bool(dispatched))
+    trigger = Trigger.BLOCK if waiting > 0 else checkpointing.decided(context)
     after = derive(facts)
     changed = tx.run(
         "session_move",
@@ -178,9 +180,11 @@ def _move_session(tx: Tx, context: Context, *, running: int, waiting: int, reaso
             "paused": paused,
             "state": after,
             "now_us": tx.now_us,
+            **checkpointing.columns(trigger),
         },
     )
     require_one(changed, session_id)
+    checkpointing.tell(tx, context, made, trigger)
     tx.append(
         SessionStateChange(from_state=SessionState(before), reason=reason, session_id=session_id, to_state=after),
         context,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from handshake.gate.egress import CallLimits, Egress, Finished, ModelFault, TextPiece, ThreadMessage
+from handshake.kernel.budget import BYTES_PER_TOKEN
 from handshake.kernel.errors import (
     HandshakeError,
     IntegrityBroken,
@@ -24,6 +26,7 @@ from handshake.kernel.job import TERMINAL, RunTicket
 from handshake.kernel.message import MessageRole
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.retry import Fault, Reach, as_span_us
+from handshake.kernel.session_checkpoint import EVERY_TOKENS
 from handshake.kernel.settings import (
     MAX_CALL_TOKENS,
     MAX_OUTCOME_RETRY_DOUBLINGS,
@@ -34,7 +37,7 @@ from handshake.kernel.settings import (
 )
 from handshake.kernel.units import US_PER_MS
 from handshake.kernel.usage import TokenUsage
-from handshake.operations import outcomes
+from handshake.operations import outcomes, streamed
 from handshake.operations.attempts import Ended
 from handshake.operations.feed import Feeds, NotStored, Over, Retrying, Started, Text
 from handshake.operations.outcomes import Answer, Failure, Timing
@@ -80,7 +83,7 @@ class _Request(msgspec.Struct, frozen=True, gc=False):
 class _Progress:
     """What an attempt has seen so far."""
 
-    __slots__ = ("first_us", "parts", "prompt_hash", "start_us", "tried")
+    __slots__ = ("_unmarked", "first_us", "parts", "prompt_hash", "start_us", "tried")
 
     def __init__(self, start_us: int, parts: list[str]) -> None:
         self.start_us = start_us
@@ -89,6 +92,15 @@ class _Progress:
         self.prompt_hash = EMPTY_SHA256
         self.tried = False
         """Whether the call was opened."""
+        self._unmarked = 0
+
+    def is_to_mark(self, text: str) -> bool:
+        """Count a piece that came; return whether so much came that what is there must be marked."""
+        self._unmarked += max(1, len(text) // BYTES_PER_TOKEN)
+        if self._unmarked < EVERY_TOKENS:
+            return False
+        self._unmarked = 0
+        return True
 
 
 class Turns:
@@ -190,6 +202,8 @@ class Turns:
                         seen.first_us = self._clock.monotonic_us()
                     seen.parts.append(piece.text)
                     self._feeds.push(ticket.job_id, Text(piece.text))
+                    if seen.is_to_mark(piece.text):
+                        await self._mark(ticket, seen)
                 else:
                     finished = piece
         finally:
@@ -303,6 +317,12 @@ class Turns:
 
     async def _content(self, ticket: RunTicket, seen: _Progress) -> Content:
         return await self._kept(ticket, "".join(seen.parts).encode(errors="replace"), _TEXT)
+
+    async def _mark(self, ticket: RunTicket, seen: _Progress) -> None:
+        """Keep what a long answer said so far; where that is refused the answer goes on, its outcome is what counts."""
+        with contextlib.suppress(HandshakeError):
+            so_far = await self._store.prepare("".join(seen.parts).encode(errors="replace"), _TEXT)
+            await self._store.write(lambda tx: streamed.mark(tx, ticket, so_far, epoch=self._epoch))
 
     def _timing(self, seen: _Progress) -> Timing:
         first = None if seen.first_us is None else (seen.first_us - seen.start_us) // US_PER_MS

@@ -281,7 +281,7 @@ def _admission(reader: Reader, limits: Limits) -> Admission:
 
 def _facts(reader: Reader, session_id: SessionId) -> Facts:
     row: Any = reader.row("session_facts", {"session_id": session_id})
-    ending, running, waiting, blockers, paused, dispatched, _ = row
+    ending, running, waiting, blockers, paused, dispatched, _, _ = row
     return Facts(Ending(ending), running, waiting, blockers, bool(paused), bool(dispatched))
 
 

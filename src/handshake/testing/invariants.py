@@ -18,6 +18,7 @@ from handshake.kernel.job import TERMINAL, WAITING, Job, JobState
 from handshake.kernel.merkle import Frontier, leaf_hash
 from handshake.kernel.message import Message, MessageRole
 from handshake.kernel.session import Ending, Facts, Session, SessionState, derive
+from handshake.kernel.session_checkpoint import EVERY_MESSAGES, EVERY_TOKENS, checkpoint_id
 from handshake.operations import desk, records
 from handshake.ports.store import Reader
 from handshake.storage.signing import verify
@@ -65,6 +66,7 @@ def check_workspace(reader: Reader, key: VerifierKey) -> Contents:
     check_jobs(found)
     check_budgets(reader, found)
     check_desk(found)
+    check_checkpoints(found)
     check_evidence(found)
     return found
 
@@ -199,6 +201,21 @@ def _check_reserved(key: BudgetKey, account: Account, jobs: list[Job]) -> None:
     held = [Amounts(job.estimated_tokens, job.estimated_cost_usd_micro) for job in jobs if job.holds_slot]
     reserved = sum(one.of(key.kind) for one in held)
     assert account.reserved == reserved, f"{key}: {account.reserved} reserved, and {reserved} held"
+
+
+def check_checkpoints(found: Contents) -> None:
+    """Check that each session's checkpoints are told, and that none is missing by count."""
+    told: dict[str | None, list[str]] = defaultdict(list)
+    for event in found.of("checkpoint.created"):
+        told[event.payload["session_id"]].append(event.payload["checkpoint_id"])
+    for session in found.sessions:
+        expected = [checkpoint_id(session.session_id, one) for one in range(1, session.checkpoint_count + 1)]
+        assert told.pop(session.session_id, []) == expected, f"{session.session_id}: checkpoints"
+        assert (session.checkpoint_at_us is None) == (not expected), f"{session.session_id}: checkpoint"
+        since = session.next_seq - 1 - session.checkpoint_seq
+        assert 0 <= since < EVERY_MESSAGES, f"{session.session_id}: {since} messages without a checkpoint"
+        assert session.streamed_tokens < EVERY_TOKENS, f"{session.session_id}: tokens without a checkpoint"
+    assert not told, "checkpoints without a session"
 
 
 def check_desk(found: Contents) -> None:

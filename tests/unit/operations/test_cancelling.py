@@ -38,6 +38,7 @@ def waiting(stage: Stage, job_id: JobId, state: JobState) -> Unit[None]:
             {
                 "session_id": job.session_id, "before": session.state, "ending": "open", "running": 0, "waiting": 1,
                 "blockers": 0, "paused": session.paused, "state": SessionState.BLOCKED, "now_us": tx.now_us,
+                "marks": 0, "trigger": None,
             },
         )  # fmt: skip
         stage.queue.free_connection(cancelling_key(job))

@@ -126,7 +126,8 @@ def test_no_query_can_change_what_a_session_is() -> None:
     assert written == {
         "ending", "running", "waiting", "blockers", "paused", "dispatched", "state", "next_seq", "next_turn_seq",
         "thread_bytes", "total_tokens", "last_error", "updated_at_us", "ended_at_us", "settled_tokens",
-        "settled_cost_usd_micro",
+        "settled_cost_usd_micro", "checkpoint_count", "checkpoint_seq", "checkpoint_state", "checkpoint_trigger",
+        "checkpoint_at_us", "streamed_tokens",
     }  # fmt: skip
     assert not written & set(FIXED)
     assert {name.strip() for update in updates for name in re.findall(r"\bstate = (\S+?),", update)} == {":state"}
@@ -286,7 +287,7 @@ async def test_the_session_stands_on_every_event_and_record_of_its_life() -> Non
     assert kinds == {
         "session.created", "session.message", "session.state_change", "session.completed", "session_scheduler.enqueue",
         "session_scheduler.dispatch", "session_scheduler.retry", "session_scheduler.cancelled", "llm_inference",
-        "workflow_recovery",
+        "workflow_recovery", "checkpoint.created",
     }  # fmt: skip
     jobs = {job.job_id: job.session_id for job in found.jobs}
     assert all(event.job_id is None or jobs[event.job_id] == event.session_id for event in life)  # type: ignore[index]

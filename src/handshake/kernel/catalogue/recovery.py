@@ -27,7 +27,7 @@ class CheckpointCreated(Payload, frozen=True, kw_only=True):
     checkpoint_id: Id
     session_id: Id
     trigger: Token
-    """`tool_call`, `operator_decision`, `pause`, `block`, `shutdown`, `messages`, `tokens`."""
+    """`tool_call`, `operator_decision`, `pause`, `block`, `shutdown`, `messages`, `tokens`, `recovery`."""
 
 
 @event("recovery.attempted", retention=Retention.RUN)

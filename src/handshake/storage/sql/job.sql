@@ -114,7 +114,8 @@ WHERE job_id = :job_id AND state = 'queued' AND attempt = :attempt - 1;
 SELECT j.state, j.attempt, j.runtime_epoch, j.turn_id, j.turn_seq, j.trace_id, j.wp_id, j.mt_id, j.lane, j.priority,
   j.provider_id, j.model_id, j.concurrency_group, j.fairness_key, j.enqueue_seq, j.created_at_us, j.started_at_us,
   j.max_retries, j.retry_backoff, j.holds_slot, j.failures, j.estimated_tokens, j.estimated_cost_usd_micro,
-  s.ending, s.waiting, s.blockers, s.paused, s.next_seq, j.run_seq
+  s.ending, s.waiting, s.blockers, s.paused, s.next_seq, j.run_seq, s.checkpoint_count, s.checkpoint_seq,
+  s.streamed_tokens
 FROM job AS j JOIN session AS s ON s.session_id = j.session_id WHERE j.job_id = :job_id;
 
 -- name: job_request
@@ -182,6 +183,12 @@ WHERE job_id = :job_id AND attempt = :attempt AND holds_slot = 1 AND state <> 'r
 -- name: job_artifact_put
 INSERT INTO job_artifact (job_id, attempt, kind, artifact_id, created_at_us)
 VALUES (:job_id, :attempt, :kind, :artifact_id, :created_at_us) ON CONFLICT (job_id, attempt, kind) DO NOTHING;
+
+-- name: job_artifact_replace
+INSERT INTO job_artifact (job_id, attempt, kind, artifact_id, created_at_us)
+VALUES (:job_id, :attempt, :kind, :artifact_id, :created_at_us)
+ON CONFLICT (job_id, attempt, kind)
+DO UPDATE SET artifact_id = excluded.artifact_id, created_at_us = excluded.created_at_us;
 
 -- name: job_artifact_page
 SELECT attempt, kind, artifact_id, created_at_us FROM job_artifact WHERE job_id = :job_id

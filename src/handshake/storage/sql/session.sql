@@ -20,7 +20,8 @@ SELECT
   session_id, parent_session_id, root_session_id, spawn_depth, state, ending, running, waiting, blockers,
   paused, dispatched, model_id, provider_id, backend, parameter_class, role, lane, wp_id, mt_id,
   work_profile_id, execution_mode, memory_policy, title, next_seq, next_turn_seq, thread_bytes, total_tokens,
-  last_error, created_at_us, updated_at_us, ended_at_us, settled_tokens, settled_cost_usd_micro, budgeted
+  last_error, created_at_us, updated_at_us, ended_at_us, settled_tokens, settled_cost_usd_micro, budgeted,
+  checkpoint_count, checkpoint_seq, checkpoint_state, checkpoint_trigger, checkpoint_at_us, streamed_tokens
 FROM session WHERE session_id = :session_id;
 
 -- name: session_page
@@ -28,7 +29,8 @@ SELECT
   session_id, parent_session_id, root_session_id, spawn_depth, state, ending, running, waiting, blockers,
   paused, dispatched, model_id, provider_id, backend, parameter_class, role, lane, wp_id, mt_id,
   work_profile_id, execution_mode, memory_policy, title, next_seq, next_turn_seq, thread_bytes, total_tokens,
-  last_error, created_at_us, updated_at_us, ended_at_us, settled_tokens, settled_cost_usd_micro, budgeted
+  last_error, created_at_us, updated_at_us, ended_at_us, settled_tokens, settled_cost_usd_micro, budgeted,
+  checkpoint_count, checkpoint_seq, checkpoint_state, checkpoint_trigger, checkpoint_at_us, streamed_tokens
 FROM session
 WHERE session_id > :after AND (:state IS NULL OR state = :state) AND (:role IS NULL OR role = :role)
   AND (:wp_id IS NULL OR wp_id = :wp_id)
@@ -42,12 +44,17 @@ SELECT session_id FROM session WHERE ending = 'open' AND (paused = 1 OR blockers
 
 -- name: session_accept_facts
 SELECT ending, state, next_seq, next_turn_seq, model_id, provider_id, backend, lane, root_session_id, wp_id, mt_id,
-  thread_bytes, budgeted
+  thread_bytes, budgeted, checkpoint_count, checkpoint_seq
 FROM session WHERE session_id = :session_id;
 
 -- name: session_accepted
 UPDATE session SET next_seq = :next_seq, next_turn_seq = :next_turn_seq, thread_bytes = thread_bytes + :bytes,
-  updated_at_us = :now_us
+  updated_at_us = :now_us, checkpoint_count = checkpoint_count + :marks,
+  checkpoint_seq = CASE :marks WHEN 1 THEN :next_seq - 1 ELSE checkpoint_seq END,
+  checkpoint_state = CASE :marks WHEN 1 THEN state ELSE checkpoint_state END,
+  checkpoint_trigger = CASE :marks WHEN 1 THEN :trigger ELSE checkpoint_trigger END,
+  checkpoint_at_us = CASE :marks WHEN 1 THEN :now_us ELSE checkpoint_at_us END,
+  streamed_tokens = CASE :marks WHEN 1 THEN 0 ELSE streamed_tokens END
 WHERE session_id = :session_id AND next_seq = :next_seq - 1;
 
 -- name: session_started
@@ -55,11 +62,17 @@ UPDATE session SET running = 1, dispatched = 1, state = :state, updated_at_us = 
 WHERE session_id = :session_id AND ending = 'open' AND running = 0 AND waiting = 0 AND blockers = 0 AND paused = 0;
 
 -- name: session_facts
-SELECT ending, running, waiting, blockers, paused, dispatched, state FROM session WHERE session_id = :session_id;
+SELECT ending, running, waiting, blockers, paused, dispatched, state, checkpoint_count FROM session WHERE session_id = :session_id;
 
 -- name: session_move
 UPDATE session SET ending = :ending, running = :running, waiting = :waiting, blockers = :blockers, paused = :paused,
-  state = :state, updated_at_us = :now_us, ended_at_us = CASE WHEN :ending = 'open' THEN NULL ELSE :now_us END
+  state = :state, updated_at_us = :now_us, ended_at_us = CASE WHEN :ending = 'open' THEN NULL ELSE :now_us END,
+  checkpoint_count = checkpoint_count + :marks,
+  checkpoint_seq = CASE :marks WHEN 1 THEN next_seq - 1 ELSE checkpoint_seq END,
+  checkpoint_state = CASE :marks WHEN 1 THEN :state ELSE checkpoint_state END,
+  checkpoint_trigger = CASE :marks WHEN 1 THEN :trigger ELSE checkpoint_trigger END,
+  checkpoint_at_us = CASE :marks WHEN 1 THEN :now_us ELSE checkpoint_at_us END,
+  streamed_tokens = CASE :marks WHEN 1 THEN 0 ELSE streamed_tokens END
 WHERE session_id = :session_id AND state = :before AND ending = 'open';
 
 -- name: session_miscounted
@@ -80,7 +93,22 @@ WHERE session_id = :session_id AND ending = 'open';
 -- name: session_answered
 UPDATE session SET running = 0, state = :state, next_seq = :next_seq, thread_bytes = thread_bytes + :bytes,
   total_tokens = total_tokens + :tokens, last_error = :last_error, updated_at_us = :now_us,
-  settled_tokens = settled_tokens + :settled_tokens, settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost
+  settled_tokens = settled_tokens + :settled_tokens, settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost,
+  checkpoint_count = checkpoint_count + :marks,
+  checkpoint_seq = CASE :marks WHEN 1 THEN :next_seq - 1 ELSE checkpoint_seq END,
+  checkpoint_state = CASE :marks WHEN 1 THEN :state ELSE checkpoint_state END,
+  checkpoint_trigger = CASE :marks WHEN 1 THEN :trigger ELSE checkpoint_trigger END,
+  checkpoint_at_us = CASE :marks WHEN 1 THEN :now_us ELSE checkpoint_at_us END,
+  streamed_tokens = CASE :marks WHEN 1 THEN 0 ELSE streamed_tokens + :streamed END
+WHERE session_id = :session_id AND ending = 'open' AND running = 1;
+
+-- name: session_marked
+UPDATE session SET checkpoint_count = checkpoint_count + :marks,
+  checkpoint_seq = CASE :marks WHEN 1 THEN next_seq - 1 ELSE checkpoint_seq END,
+  checkpoint_state = CASE :marks WHEN 1 THEN state ELSE checkpoint_state END,
+  checkpoint_trigger = CASE :marks WHEN 1 THEN :trigger ELSE checkpoint_trigger END,
+  checkpoint_at_us = CASE :marks WHEN 1 THEN :now_us ELSE checkpoint_at_us END,
+  streamed_tokens = CASE :marks WHEN 1 THEN 0 ELSE streamed_tokens END
 WHERE session_id = :session_id AND ending = 'open' AND running = 1;
 
 -- name: message_insert
