@@ -93,15 +93,16 @@ def run(invocation: Invocation) -> int:
 
 async def _run(invocation: Invocation, interruption: Interruption) -> dict[str, int]:
     from handshake.kernel.errors import Draining
+    from handshake.operations import views
     from handshake.workspace import DRAIN_S, open_workspace
 
     root = place.find(invocation).root
+    before = place.read(invocation, views.workspace).jobs
     stop_at_once_s = 0
     try:
         async with open_workspace(root, drain_s=stop_at_once_s) as workspace:
             interruption.drains(workspace.drain, DRAIN_S)
             async with interruption.scope():
-                before = (await workspace.status()).jobs
                 progress = is_terminal(sys.stderr) and not invocation.as_json
                 await _until_idle(workspace, interruption, progress=progress)
                 after = (await workspace.status()).jobs

@@ -118,13 +118,13 @@ def slots_are_never_freed(patch: pytest.MonkeyPatch) -> None:
 @mutant("flood", "scheduler.queue.no_head_of_line_blocking", "scheduler.queue.never_drops")
 def a_full_lane_blocks_the_others(patch: pytest.MonkeyPatch) -> None:
     """While PRIMARY waits, nobody else starts."""
-    original = queue.RunQueue.take
+    original = queue.RunQueue._take
 
-    def take(self: Any, *given: Any) -> Any:
+    def take(self: Any) -> Any:
         blocked = self._bins[Lane.PRIMARY] and self.usage.total >= 2
-        return None if blocked else original(self, *given)
+        return None if blocked else original(self)
 
-    patch.setattr(queue.RunQueue, "take", take)
+    patch.setattr(queue.RunQueue, "_take", take)
 
 
 @mutant("bytes", "scheduler.retry.not_after_bytes")

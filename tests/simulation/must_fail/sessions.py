@@ -9,7 +9,7 @@ import pytest
 
 from handshake.kernel import queue, session
 from handshake.kernel.session import SessionState
-from handshake.operations import cancelling, outcomes, runs, turns
+from handshake.operations import attempts, cancelling, outcomes, runs, turns
 from handshake.scheduler import dispatcher
 from handshake.storage.transaction import SqliteTx
 from tests.simulation.must_fail.mutant import mutant, weaken
@@ -118,7 +118,7 @@ def content_in_a_row(patch: pytest.MonkeyPatch) -> None:
 @mutant("standard", "session.state.is_derived", "recorder.atomic")
 def a_state_that_does_not_follow(patch: pytest.MonkeyPatch) -> None:
     """An answered session is told to be CREATED."""
-    patch.setattr(outcomes, "derive", lambda facts: SessionState.CREATED)
+    patch.setattr(attempts, "derive", lambda facts: SessionState.CREATED)
 
 
 @mutant("standard", "scheduler.session.head_only", "message.thread.rebuilds_same_bytes")
