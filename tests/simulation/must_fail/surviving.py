@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from handshake.kernel.errors import StoreFailed
 from handshake.operations import outcomes, turns
+from handshake.providers import http_body
 from handshake.scheduler import dispatcher, recovery
 from handshake.storage import committer, event_log, schema
-from handshake.testing import medium_files
+from handshake.testing import medium_files, virtual_clock
 from tests.simulation.must_fail.mutant import mutant, weaken
 
 
@@ -124,3 +126,63 @@ def late_results_count(patch: pytest.MonkeyPatch) -> None:
         return original(msgspec.structs.replace(ticket, attempt=max(0, ticket.attempt - 1)), *rest, **named)
 
     patch.setattr(outcomes, "_inference", inference)
+
+
+@mutant("standard", "recorder.disk_full.fails_whole")
+def what_is_refused_is_stored(patch: pytest.MonkeyPatch) -> None:
+    """Now and then a batch is stored, and reported to have failed."""
+    original = committer.Committer.commit
+
+    def commit(self: Any, units: Any) -> Any:
+        found = original(self, units)
+        return found if self.batches % 7 else [committer.Outcome(failure=StoreFailed(reason="broken")) for _ in found]
+
+    patch.setattr(committer.Committer, "commit", commit)
+
+
+@mutant("standard", "recorder.schema.enforced")
+def events_have_fields_of_their_own(patch: pytest.MonkeyPatch) -> None:
+    """Events are written with a field that their type does not have."""
+    original = event_log.EventLog.extend
+
+    def extend(self: Any, db: Any, sealed: Any, at_us: int) -> Any:
+        class Wider:
+            def __init__(self, one: Any) -> None:
+                self._one = one
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._one, name)
+
+            def body(self, seq: int, prev: str) -> bytes:
+                return bytes(self._one.body(seq, prev)).replace(b'"payload":{', b'"payload":{"a":1,')
+
+        wider: Any = [Wider(one) for one in sealed]
+        return original(self, db, wider, at_us)
+
+    patch.setattr(event_log.EventLog, "extend", extend)
+
+
+@mutant("clocks", "recovery.clock.jumps_are_harmless")
+def timeouts_follow_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
+    """An hour that the wall clock jumps is an hour that a provider was late."""
+
+    class WallTime:
+        def __init__(self, loop: Any) -> None:
+            self._loop = loop
+
+        def time(self) -> float:
+            return float(self._loop._clock._wall_us - virtual_clock.START_US) / 1_000_000
+
+        def call_at(self, when: float, call: Any) -> Any:
+            return self._loop.call_later(max(0.0, when - self.time()), call)
+
+    original = http_body.Deadlines.__init__
+
+    def init(self: Any, limits: Any) -> None:
+        original(self, limits)
+        self._loop = WallTime(self._loop)
+        begun = self._loop.time()
+        self._total_at = begun + limits.total_ms / 1_000
+        self._first_byte_at = begun + limits.first_byte_ms / 1_000
+
+    patch.setattr(http_body.Deadlines, "__init__", init)

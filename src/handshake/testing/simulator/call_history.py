@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 
+from handshake.kernel.errors import ProviderTimeout
 from handshake.kernel.job import JobState
 from handshake.kernel.message import MessageRole
 from handshake.testing.simulator.journal import Journal, ToldEvent, ToldJob
@@ -52,6 +53,8 @@ class CallHistory(Listener):
         self._attempts: set[tuple[str, int]] = set()
         self._bodies: dict[str, str] = {}
         self._cancelled_us: dict[str, int] = {}
+        self._begun_us: dict[str, int] = {}
+        self._shortest_ms = min(bounds.calls.first_byte_ms, bounds.calls.idle_ms)
         self.digest = hashlib.sha256()
         """Over all calls, as they ended."""
         self.calls = 0
@@ -71,8 +74,24 @@ class CallHistory(Listener):
                 self._by_content[event.payload["content_hash"]] = event.job_id
             elif event.payload["role"] == MessageRole.ASSISTANT:
                 self._answered[event.payload["session_id"]] += 1
+        elif event.type == "llm_inference" and event.payload.get("error_code") == ProviderTimeout.code:
+            self._require_late(event.job_id)
         elif event.type == "session_scheduler.cancelled" and event.job_id is not None:
             self._cancelled_us[event.job_id] = self._clock.monotonic_us() + self.stood_us
+
+    def knows(self, text: str) -> bool:
+        """Return whether a turn of this text was accepted."""
+        return hashlib.sha256(text.encode()).hexdigest() in self._by_content
+
+    def _require_late(self, job_id: str | None) -> None:
+        """A call that was cut as too slow has lasted as long as the shortest of its limits, on a clock nobody sets."""
+        begun_us = self._begun_us.get(job_id or "")
+        job = self._journal.jobs.get(job_id or "")
+        if begun_us is None or job is None:
+            return
+        lasted_ms = (self._clock.monotonic_us() - begun_us) // 1_000
+        late = lasted_ms >= min(job.timeout_ms, self._shortest_ms)
+        require(late, "recovery.clock.jumps_are_harmless", f"cut as too slow after {lasted_ms} ms", job_id)
 
     def call_began(self, call: Call) -> None:
         """Judge a call that arrived."""
@@ -103,6 +122,7 @@ class CallHistory(Listener):
         self._require_thread(call, job)
         self._spending.called(job, call)
         self._open[id(call)] = (call, job)
+        self._begun_us[job.job_id] = call.begun_us
         self.calls += 1
         self.most_at_once = max(self.most_at_once, len(self._open))
         self._slots.add(job.key, 1)

@@ -135,6 +135,7 @@ class Conversation:
         twice = self._chance.random() * 100 < self._client.repeat_percent
         while True:
             life = await self._world.up()
+            was_known = self._world.history.knows(text)
             try:
                 turn = await self._turn(life, name, text)
                 known = self._told.accepted.setdefault(name, turn.job_id)
@@ -143,7 +144,10 @@ class Conversation:
                 if not twice:
                     return turn.job_id
                 twice = False
-            except Unavailable:
+            except Unavailable as refused:
+                died = refused.context.get("reason") == "closed"
+                whole = died or was_known or not self._world.history.knows(text)
+                require(whole, "recorder.disk_full.fails_whole", "a turn was refused and stored all the same", name)
                 await self._again(life)
 
     async def _turn(self, life: Life, name: str, text: str) -> TurnHandle:

@@ -49,7 +49,7 @@ class ObservedStore(SerialStore):
     def _trace(self, _cursor: object, sql: str, bindings: Any) -> bool:
         if bindings and sql.startswith(_CHANGING):
             given = bindings.values() if isinstance(bindings, dict) else bindings
-            self._named.update(one for one in given if isinstance(one, str) and len(one) == _ID_CHARS)
+            self._named.update([one for one in given if isinstance(one, str) and len(one) == _ID_CHARS])
         return True
 
     def _commit_batch(self, works: Any) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import msgspec
 
 from handshake.kernel.checkpoint import VerifierKey
+from handshake.kernel.errors import InvalidEvent
 from handshake.kernel.event import FIRST_PREV_HASH
 from handshake.kernel.job import TERMINAL, Job, JobState
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import SlotKey
 from handshake.kernel.merkle import Frontier, extend, leaf_hash
+from handshake.kernel.recorded import require_sealed
 from handshake.kernel.session import Ending, Facts, Session, SessionState, derive
 from handshake.ports.store import Reader
 from handshake.testing import invariants
@@ -155,6 +157,7 @@ class Observer:
                 told: dict[str, Any] = msgspec.json.decode(body)
                 chained = told["seq"] == seq and told["prev_hash"] == self._prev and leaf_hash(body) == digest
                 require(chained, "recorder.log.verifies", "an event does not chain to the one before it", seq)
+                _require_sealed(body, seq)
                 leaks = MARK.encode() in body
                 require(not leaks, "message.content.only_in_artifacts", "an event holds content", seq)
                 self._prev = digest.hex()
@@ -264,6 +267,13 @@ class Observer:
         require(facts.waiting == session.waiting, known, "its count of waiting runs is wrong", session.session_id)
         dense = row[_S["next_seq"]] == session.messages + 1
         require(dense, "message.append.is_atomic", "messages and their count differ", session.session_id)
+
+
+def _require_sealed(body: bytes, seq: int) -> None:
+    try:
+        require_sealed(body)
+    except InvalidEvent as broken:
+        raise Violation("recorder.schema.enforced", f"an event is not as its type is: {broken}", seq) from broken
 
 
 _PARTS: tuple[tuple[str, Callable[[Reader, invariants.Contents], None]], ...] = (

@@ -22,6 +22,7 @@ class SlotBounds:
         self._groups = scheduler.concurrency_groups
         self._per_provider = scheduler.max_concurrent_per_provider.local
         self._per_model = scheduler.max_concurrent_per_model.local
+        self.calls = settings.calls
         self.total = scheduler.max_concurrent_runs
         self.reserved = scheduler.primary_reserved_runs
         self.rated = frozenset(

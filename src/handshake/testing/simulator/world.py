@@ -6,8 +6,10 @@ import asyncio
 import shutil
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -43,6 +45,7 @@ from handshake.testing.virtual_clock import START_US, VirtualClock
 from handshake.workspace import Workspace
 
 KEY = SigningKey("handshake.log/simulation", bytes(SEED_BYTES))
+DATABASE = "state.db"
 MAX_FAILED_OPENS = 100
 """Times in a row that a workspace may fail to open while its disk is in trouble."""
 _REAP_TURNS = 20
@@ -89,11 +92,12 @@ class World:
             )
             for name in scenario.providers
         }
-        self.disk = Disk(folder / "0", seed=seed)
-        create(self.place, "simulation", START_US)
+        self.disk = _new_disk(folder / "0", seed)
         self.life: Life | None = None
         self.lives = 0
         self._failed_opens = 0
+        self._fell = False
+        """Whether the last life did not end in order."""
         self.violation: Violation | None = None
         self._kept: set[asyncio.Task[Any]] = set()
         self._up = asyncio.Event()
@@ -105,7 +109,7 @@ class World:
     @property
     def place(self) -> Place:
         """Where the workspace lies on the present disk."""
-        return Place(self.disk.root / "state.db", self.disk.root / "artifacts", self.disk.vfs)
+        return Place(self.disk.root / DATABASE, self.disk.root / "artifacts", self.disk.vfs)
 
     def report(self, violation: Violation) -> None:
         """Take note of the first thing that does not hold; the loop stops at its next turn."""
@@ -179,6 +183,7 @@ class World:
         if life is None:
             return
         self._leave()
+        self._fell = True
         life.store.crash()
         for provider in self.providers.values():
             provider.lose_all()
@@ -271,7 +276,9 @@ class World:
         try:
             self.spending.restarted()
             self.observer.reopened(reader)
-            self.observer.check_all(reader, KEY.verifier_key)
+            if self._fell:
+                self.observer.check_all(reader, KEY.verifier_key)
+            self._fell = False
         except Violation as broken:
             self.report(broken)
 
@@ -302,6 +309,21 @@ class World:
                 task.cancel()
             await asyncio.sleep(0)
         self.report(Violation("recovery.kill.loses_nothing", "tasks of a dead runtime do not end", len(rest)))
+
+
+@cache
+def _new_database() -> bytes:
+    """Return the database of a new workspace, which is the same for every seed."""
+    with TemporaryDirectory() as name:
+        place = Place(Path(name, DATABASE), Path(name, "artifacts"))
+        create(place, "simulation", START_US)
+        return place.database.read_bytes()
+
+
+def _new_disk(folder: Path, seed: int) -> Disk:
+    folder.mkdir()
+    (folder / DATABASE).write_bytes(_new_database())
+    return Disk(folder, seed=seed)
 
 
 def _no_secret(reference: str) -> str:
