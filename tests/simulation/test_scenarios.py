@@ -22,6 +22,21 @@ print(json.dumps([simulate(load("standard"), seed).history for seed in (41, 42)]
 """
 
 
+@requirement(
+    "message.append.is_atomic", "message.content.only_in_artifacts", "message.thread.rebuilds_same_bytes",
+    "recorder.atomic", "recorder.disk_full.fails_whole", "recorder.log.verifies", "recorder.schema.enforced",
+    "recovery.batch.rollback_is_whole", "recovery.clock.jumps_are_harmless", "recovery.kill.loses_nothing",
+    "recovery.power_loss.loses_nothing", "recovery.start.dispatches_queue", "recovery.start.stalls_orphans",
+    "scheduler.budget.reserved_before_dispatch", "scheduler.cancel.is_prompt", "scheduler.events.on_every_step",
+    "scheduler.fairness.between_trees", "scheduler.idempotency.same_key_same_job",
+    "scheduler.job.transitions_closed", "scheduler.lane.low_lanes_progress", "scheduler.lane.primary_never_starves",
+    "scheduler.limit.is_never_exceeded", "scheduler.order.follows_priority_then_sequence", "scheduler.path.is_single",
+    "scheduler.queue.never_drops", "scheduler.queue.no_head_of_line_blocking", "scheduler.rate.backoff_is_logged",
+    "scheduler.rate.honours_retry_after", "scheduler.rate.requests_and_tokens", "scheduler.rate.survives_restart",
+    "scheduler.retry.not_after_bytes", "scheduler.retry.transient_only", "scheduler.session.head_only",
+    "scheduler.timeout.is_enforced", "session.pause.keeps_queue", "session.state.active_iff_one_running",
+    "session.state.is_derived", "session.state.terminal_is_sticky",
+)  # fmt: skip
 @pytest.mark.parametrize("seed", range(1, 1 + SEEDS))
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_scenario_holds(name: str, seed: int) -> None:

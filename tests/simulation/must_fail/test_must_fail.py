@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+
 import pytest
 
 from handshake.testing.simulator import load, simulate
 from tests.simulation.must_fail import scheduling, sessions, spending, surviving
 from tests.simulation.must_fail.mutant import MUTANTS
-from tests.structure.test_requirements import promised
+from tests.structure.test_requirements import PROMISES, built, promised
+from tests.structure.tree import python_files, text
 
 LEAST = 20
+ID = re.compile(r'"((?:session|message|scheduler|recovery|recorder)\.[a-z_]+(?:\.[a-z_]+)?)"')
+OF_MANY_RUNS = {
+    "scheduler.cancel.is_deterministic",
+    "scheduler.order.is_deterministic",
+    "session.state.mapping_total",
+}
+"""Promises about all runs together; the histories of one seed in two processes, and laws of the kernel, prove them."""
+EVENT_TYPES = frozenset({"session.message", "session.created", "session.completed", "session.state_change"})
+"""Look like promises, and are types of events."""
 PARTS = (sessions, scheduling, spending, surviving)
 
 
@@ -30,6 +43,16 @@ def test_the_same_seeds_hold_unbroken(name: str) -> None:
     scenario = load(name)
     seeds = max(mutant.seeds for mutant in MUTANTS.values() if mutant.scenario == name)
     assert [simulate(scenario, seed).failure for seed in range(1, 1 + seeds)] == [None] * seeds
+
+
+def test_every_hard_promise_is_checked_by_name() -> None:
+    """Those of the areas and parts built so far, but for what is not of one run: the same seed shows that it is so."""
+    areas = ("session", "message", "scheduler", "recovery", "recorder")
+    tables = tomllib.loads(text(PROMISES))
+    hard = {one for area in areas for one, said in tables[area].items() if said.endswith(" hard")}
+    checked = {one for path in python_files("src/handshake/testing/simulator") for one in ID.findall(text(path))}
+    assert (hard & built()) - checked == OF_MANY_RUNS
+    assert {one for one in checked if one.partition(".")[0] in areas} - promised() - EVENT_TYPES == set()
 
 
 def test_there_are_enough_and_each_names_promises() -> None:
