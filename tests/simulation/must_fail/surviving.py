@@ -93,6 +93,12 @@ def an_outcome_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(turns.Turns, "_until_kept", once)
 
 
+@mutant("disk", "recovery.outcome.never_lost", seeds=6)
+def runs_start_while_outcomes_wait(patch: pytest.MonkeyPatch) -> None:
+    """The dispatcher goes on although an outcome could not be stored yet."""
+    patch.setattr(dispatcher.Dispatcher, "is_held_back", False)
+
+
 @mutant("standard", "recorder.log.verifies")
 def events_do_not_chain(patch: pytest.MonkeyPatch) -> None:
     """Events say of the one before them what they like."""

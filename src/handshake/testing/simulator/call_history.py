@@ -18,6 +18,8 @@ from handshake.testing.virtual_clock import VirtualClock
 
 PROMPT_US = 1_000_000
 """From a cancel to a closed connection (01 §6)."""
+SOON_US = 200_000
+"""From the end of a call to its stored outcome, if nothing is wrong with the disk."""
 OVERTIME_US = 4_000_000
 """What a call may last beyond its limit: reading an error's body, and closing."""
 _ANSWERED = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_ISSUES})
@@ -54,6 +56,8 @@ class CallHistory(Listener):
         self._bodies: dict[str, str] = {}
         self._cancelled_us: dict[str, int] = {}
         self._begun_us: dict[str, int] = {}
+        self._unsettled: dict[str, tuple[int, int]] = {}
+        """Attempts whose calls ended, by job, and when."""
         self._shortest_ms = min(bounds.calls.first_byte_ms, bounds.calls.idle_ms)
         self.digest = hashlib.sha256()
         """Over all calls, as they ended."""
@@ -74,10 +78,28 @@ class CallHistory(Listener):
                 self._by_content[event.payload["content_hash"]] = event.job_id
             elif event.payload["role"] == MessageRole.ASSISTANT:
                 self._answered[event.payload["session_id"]] += 1
+        elif event.type == "session_scheduler.dispatch":
+            waiting = self.waiting_outcome()
+            require(waiting is None, "recovery.outcome.never_lost", "a run started while an outcome waits", waiting)
         elif event.type == "llm_inference" and event.payload.get("error_code") == ProviderTimeout.code:
             self._require_late(event.job_id)
         elif event.type == "session_scheduler.cancelled" and event.job_id is not None:
             self._cancelled_us[event.job_id] = self._clock.monotonic_us() + self.stood_us
+
+    def waiting_outcome(self) -> str | None:
+        """Return a job whose call is over and whose outcome has not been stored for a while, or None."""
+        now_us = self._clock.monotonic_us() - self.stood_us
+        for job_id, (attempt, ended_us) in list(self._unsettled.items()):
+            job = self._journal.jobs[job_id]
+            if job.state is not JobState.RUNNING or job.attempt != attempt or job.failing:
+                del self._unsettled[job_id]
+            elif now_us - ended_us > SOON_US:
+                return job_id
+        return None
+
+    def restarted(self) -> None:
+        """Take note of a new life: what the last one knew of ended calls is gone with it."""
+        self._unsettled.clear()
 
     def knows(self, text: str) -> bool:
         """Return whether a turn of this text was accepted."""
@@ -144,6 +166,7 @@ class CallHistory(Listener):
             return
         job = call_and_job[1]
         self._slots.add(job.key, -1)
+        self._unsettled[job.job_id] = (job.attempt, call.ended_us - self.stood_us)
         seen = (call.provider_id, call.number, job.job_id, job.attempt, call.begun_us, call.ended_us, call.sent_bytes)
         self.digest.update(repr((seen, self._bodies[job.job_id])).encode())
         lasted_us = call.ended_us - call.begun_us

@@ -260,6 +260,8 @@ class World:
         if was_held_back or self._held_back:
             self.observer.excuse()
         try:
+            if self.history.waiting_outcome() is not None:  # nothing starts until it is stored
+                self.observer.excuse()
             self.observer.committed(reader, named)
             if self.observer.commits % self.scenario.run.check_all_every_commits == 0:
                 self.observer.check_all(reader, KEY.verifier_key)
@@ -275,6 +277,7 @@ class World:
     def _reopened(self, reader: Any) -> None:
         try:
             self.spending.restarted()
+            self.history.restarted()
             self.observer.reopened(reader)
             if self._fell:
                 self.observer.check_all(reader, KEY.verifier_key)
