@@ -159,7 +159,7 @@ def an_idempotency_key_is_ignored(patch: pytest.MonkeyPatch) -> None:
 
 @mutant(
     "cancels", "session.state.is_derived", "recorder.atomic", "session.state.active_iff_one_running",
-    "recovery.batch.rollback_is_whole",
+    "recovery.batch.rollback_is_whole", "recovery.outcome.never_lost",
 )  # fmt: skip
 def a_completed_session_keeps_its_work(patch: pytest.MonkeyPatch) -> None:
     """Cancelling a session does not cancel its runs."""

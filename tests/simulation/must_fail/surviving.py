@@ -33,7 +33,13 @@ def large_artifacts_are_not_synced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(medium_files.MediumFiles, "sync_folder", lambda self, path: None)
 
 
-@mutant("disk", "recovery.batch.rollback_is_whole", "recorder.atomic", "session.state.terminal_is_sticky")
+@mutant(
+    "disk",
+    "recovery.batch.rollback_is_whole",
+    "recorder.atomic",
+    "session.state.terminal_is_sticky",
+    "recovery.outcome.never_lost",
+)
 def a_commit_that_failed_is_answered(patch: pytest.MonkeyPatch) -> None:
     """When COMMIT fails, the units are reported done all the same."""
     original = committer.Committer.commit
