@@ -26,6 +26,7 @@ print(json.dumps([simulate(load("standard"), seed).history for seed in (41, 42)]
     "message.append.is_atomic", "message.content.only_in_artifacts", "message.thread.rebuilds_same_bytes",
     "recorder.atomic", "recorder.disk_full.fails_whole", "recorder.log.verifies", "recorder.schema.enforced",
     "recovery.batch.rollback_is_whole", "recovery.clock.jumps_are_harmless", "recovery.kill.loses_nothing",
+    "recovery.lease.late_result_is_fenced",
     "recovery.outcome.never_lost", "recovery.power_loss.loses_nothing",
     "recovery.start.dispatches_queue", "recovery.start.stalls_orphans",
     "scheduler.budget.reserved_before_dispatch", "scheduler.cancel.is_prompt", "scheduler.events.on_every_step",

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from handshake.kernel.errors import StoreFailed
-from handshake.operations import outcomes, turns
+from handshake.operations import desk, outcomes, turns
 from handshake.providers import http_body
-from handshake.scheduler import dispatcher, recovery
+from handshake.scheduler import dispatcher, lease_watch, recovery
 from handshake.storage import committer, event_log, schema
 from handshake.testing import medium_files, virtual_clock
 from tests.simulation.must_fail.mutant import mutant, weaken
@@ -198,3 +198,15 @@ def timeouts_follow_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
         self._first_byte_at = begun + limits.first_byte_ms / 1_000
 
     patch.setattr(http_body.Deadlines, "__init__", init)
+
+
+@mutant("lost", "recovery.lease.late_result_is_fenced")
+def leases_are_not_watched(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks whether a worker came back in time."""
+    patch.setattr(lease_watch.LeaseWatch, "begin", lambda self: None)
+
+
+@mutant("lost", "recovery.actions.are_evented")
+def an_approval_is_bound_to_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Whatever hash an approval names, it counts."""
+    patch.setattr(desk, "require_shown", lambda item, shown: None)

@@ -20,6 +20,8 @@ PROMPT_US = 1_000_000
 """From a cancel to a closed connection (01 §6)."""
 SOON_US = 200_000
 """From the end of a call to its stored outcome, if nothing is wrong with the disk."""
+LEASE_LOOK_US = 12_000_000
+"""How much longer than a lease an attempt may last before somebody looks."""
 OVERTIME_US = 4_000_000
 """What a call may last beyond its limit: reading an error's body, and closing."""
 _ANSWERED = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_ISSUES})
@@ -48,7 +50,7 @@ class CallHistory(Listener):
         self._clock = clock
         self._report = report
         self._by_content: dict[str, str] = {}
-        self._open: dict[int, tuple[Call, ToldJob]] = {}
+        self._open: dict[int, tuple[Call, ToldJob, int]] = {}
         self._slots = SlotCount(bounds)
         self._spending = spending
         self._answered: Counter[str] = Counter()
@@ -58,6 +60,7 @@ class CallHistory(Listener):
         self._begun_us: dict[str, int] = {}
         self._unsettled: dict[str, tuple[int, int]] = {}
         """Attempts whose calls ended, by job, and when."""
+        self._grace_ms = bounds.lease_grace_ms
         self._shortest_ms = min(bounds.calls.first_byte_ms, bounds.calls.idle_ms)
         self.digest = hashlib.sha256()
         """Over all calls, as they ended."""
@@ -143,7 +146,7 @@ class CallHistory(Listener):
         self._attempts.add(attempt)
         self._require_thread(call, job)
         self._spending.called(job, call)
-        self._open[id(call)] = (call, job)
+        self._open[id(call)] = (call, job, job.attempt)
         self._begun_us[job.job_id] = call.begun_us
         self.calls += 1
         self.most_at_once = max(self.most_at_once, len(self._open))
@@ -161,15 +164,21 @@ class CallHistory(Listener):
         require(same, "message.thread.rebuilds_same_bytes", "another attempt sent another request", job.job_id)
 
     def _ended(self, call: Call) -> None:
-        call_and_job = self._open.pop(id(call), None)
-        if call_and_job is None or call.ended_us is None:
+        opened = self._open.pop(id(call), None)
+        if opened is None or call.ended_us is None:
             return
-        job = call_and_job[1]
+        _, job, attempt = opened
         self._slots.add(job.key, -1)
-        self._unsettled[job.job_id] = (job.attempt, call.ended_us - self.stood_us)
-        seen = (call.provider_id, call.number, job.job_id, job.attempt, call.begun_us, call.ended_us, call.sent_bytes)
+        self._unsettled[job.job_id] = (attempt, call.ended_us - self.stood_us)
+        seen = (call.provider_id, call.number, job.job_id, attempt, call.begun_us, call.ended_us, call.sent_bytes)
         self.digest.update(repr((seen, self._bodies[job.job_id])).encode())
         lasted_us = call.ended_us - call.begun_us
+        if call.stuck:  # nobody could cut it, so its run is given up
+            late_us = lasted_us - self.stood_us - (job.timeout_ms + self._grace_ms) * 1_000
+            its_own = job.state is JobState.RUNNING and job.attempt == attempt
+            fenced = late_us <= LEASE_LOOK_US or not its_own
+            require(fenced, "recovery.lease.late_result_is_fenced", "a worker kept its run past its lease", job.job_id)
+            return
         in_time = lasted_us <= job.timeout_ms * 1_000 + OVERTIME_US + self.stood_us
         require(in_time, "scheduler.timeout.is_enforced", f"a call lasted {lasted_us // 1_000} ms", job.job_id)
         cancelled_us = self._cancelled_us.get(job.job_id)

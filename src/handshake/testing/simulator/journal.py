@@ -229,7 +229,9 @@ def _recovered(journal: Journal, event: ToldEvent) -> None:
 
 
 def _ended(journal: Journal, event: ToldEvent) -> None:
-    journal.move(journal.job(event.job_id).job_id, JobState(event.payload["state"]))
+    job, after = journal.job(event.job_id), JobState(event.payload["state"])
+    if job.state is not after:  # a recovery tells the move, and then the end
+        journal.move(job.job_id, after)
 
 
 def _said(journal: Journal, event: ToldEvent) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from handshake.kernel.retry import FaultKind
@@ -25,6 +26,8 @@ class Wire:
         self.data = bytearray()
         self.ended = False
         self.reset = False
+        self.stuck_until_s: float | None = None
+        """Until when the adapter does not come back, whatever it is told; None if it does."""
         self._waiter: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
         self.drained: Callable[[], None] | None = None
@@ -71,6 +74,13 @@ class Wire:
         finally:
             self._waiter = None
         self.require()
+
+    async def come_back(self) -> None:
+        """Wait while the adapter is stuck; cancels and deadlines pass it by, as they do one that is broken."""
+        loop = asyncio.get_running_loop()
+        while self.stuck_until_s is not None and loop.time() < self.stuck_until_s:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(self.stuck_until_s - loop.time())
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -183,6 +193,7 @@ class MemoryExchange:
             self._call = call
 
     async def _read_head(self) -> Head:
+        await self._wire.come_back()
         while True:
             try:
                 found = read_head(self._wire.data, max_bytes=MAX_HEAD_BYTES)

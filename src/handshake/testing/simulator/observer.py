@@ -87,6 +87,8 @@ class Observer:
         rows: dict[str, Any] = {job.job_id: reader.row("job_get", {"job_id": job.job_id}) for job in jobs}
         for job in jobs:
             self._settle(job, rows[job.job_id], began=job.job_id in started)
+        lost: Any = reader.rows("connections_open")
+        self._order.lost([SlotKey(*row) for row in lost])
         names = sorted({one for one in named if one in self._journal.sessions} | {job.session_id for job in jobs})
         sessions = [self._journal.sessions[one] for one in names]
         session_rows: dict[str, Any] = {one: reader.row("session_get", {"session_id": one}) for one in names}
@@ -188,6 +190,8 @@ class Observer:
             elif event.type == "session_scheduler.retry":
                 job = self._journal.job(event.job_id)
                 job.not_before_us = self._clock.monotonic_us() + event.payload["backoff_ms"] * 1_000
+            elif event.type == "workflow_recovery":
+                self._journal.job(event.job_id).not_before_us = 0
             elif event.type == "session_scheduler.rate_limited":
                 until_us = self._clock.monotonic_us() + event.payload["backoff_ms"] * 1_000
                 self._order.close(event.payload["provider"], until_us)

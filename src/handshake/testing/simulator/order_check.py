@@ -43,6 +43,7 @@ class OrderCheck:
         """Until when providers were told to be closed, or to have a rate that makes runs wait."""
         self._now_us = 0
         self._slots = SlotCount(bounds)
+        self._lost: list[SlotKey] = []
         """As the rows hold them."""
         self._idle_since_us: int | None = None
         self._able_since_us = 0
@@ -223,6 +224,14 @@ class OrderCheck:
             raise Violation(
                 "scheduler.queue.no_head_of_line_blocking", "a run waits although it may start", first.job_id
             )
+
+    def lost(self, keys: list[SlotKey]) -> None:
+        """Take note of the connections of attempts that were given up: they hold their slots until they are closed."""
+        if keys != self._lost:
+            for step, some in ((-1, self._lost), (1, keys)):
+                for key in some:
+                    self._slots.add(key, step)
+            self._lost = keys
 
     def holds(self, job: ToldJob, holds: bool) -> None:
         """Take note of whether a job's attempt holds slots."""

@@ -42,6 +42,7 @@ class Form(StrEnum):
     ENDLESS = "endless"
     HANG = "hang"
     REFUSE = "refuse"
+    STUCK = "stuck"
 
 
 class Framing(StrEnum):
@@ -76,7 +77,9 @@ class AnswerPlan(Entry, frozen=True, kw_only=True):
 
     form: Annotated[Form, Meta(description="What it is.")] = Form.STREAM
     words: Annotated[Words, Meta(description="Length of the text.")] = 8
-    first_byte_ms: Annotated[Ms, Meta(description="From the request to the first byte.")] = 300
+    first_byte_ms: Annotated[
+        Ms, Meta(description="From the request to the first byte; of the form `stuck`, how long nobody comes back.")
+    ] = 300
     gap_ms: Annotated[Ms, Meta(description="Between two chunks.")] = 20
     chunk_bytes: Annotated[Bytes, Meta(description="Bytes that arrive at once.")] = 512
     status: Annotated[int, Meta(ge=300, le=599, description="Of the form `status`.")] = 503
@@ -159,6 +162,8 @@ class RunPlan(Entry, frozen=True, kw_only=True):
     settle_ms: Annotated[Ms, Meta(description="Time in which all must end after the last turn and fault.")] = 3_600_000
     check_all_every_commits: Annotated[Count, Meta(description="How often everything is checked.")] = 400
     drain_ms: Annotated[Ms, Meta(description="How long a stop waits for what runs.")] = 5_000
+    operator_ms: Annotated[Ms, Meta(description="How long what waits for a person waits.")] = 30_000
+    denies_percent: Annotated[Percent, Meta(description="How much of it the person denies.")] = 20
     restart_ms: Annotated[Ms, Meta(description="How long a runtime is away after a crash.")] = 2_000
 
 

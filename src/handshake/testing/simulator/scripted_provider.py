@@ -12,7 +12,7 @@ from handshake.kernel.ids import ProviderId
 from handshake.kernel.units import US_PER_MS, US_PER_S
 from handshake.testing.replies import head
 from handshake.testing.simulator.memory_transport import Wire
-from handshake.testing.simulator.reply_bytes import RESET, Step, reply
+from handshake.testing.simulator.reply_bytes import RESET, Step, around, reply
 from handshake.testing.simulator.scenario import AnswerPlan, Form, Scenario
 from handshake.testing.virtual_clock import VirtualClock
 
@@ -46,6 +46,8 @@ class Call(msgspec.Struct, eq=False):
     sent_bytes: int = 0
     ended_us: int | None = None
     """When its connection was closed, by whomever."""
+    stuck: bool = False
+    """Whether the adapter does not come back for a long time."""
     broken: bool = False
     """Whether the provider had broken the connection."""
 
@@ -106,6 +108,9 @@ class ScriptedProvider:
         if plan.form is Form.STATUS:
             call.status = plan.status
             call.retry_after_us = None if plan.retry_after_s is None else plan.retry_after_s * US_PER_S
+        if plan.form is Form.STUCK:
+            call.stuck = True
+            wire.stuck_until_s = asyncio.get_running_loop().time() + around(self._chance, plan.first_byte_ms) / 1_000
         self._listener.call_began(call)
         tokens = sum(1 + one.content.count(" ") for one in asked.messages)
         steps = reply(plan, Random(self._chance.random()), tokens)
@@ -195,5 +200,6 @@ class _Connection:
     def stop(self) -> None:
         """Send nothing more."""
         self._wire.drained = None
+        self._wire.stuck_until_s = None
         if self._timer is not None:
             self._timer.cancel()

@@ -16,6 +16,7 @@ from handshake.kernel.units import US_PER_S
 from handshake.testing.simulator.clients import Conversation, Told
 from handshake.testing.simulator.faults import Mishap
 from handshake.testing.simulator.journal import ToldEvent
+from handshake.testing.simulator.operator import Operator
 from handshake.testing.simulator.scenario import Scenario
 from handshake.testing.simulator.violation import Violation
 from handshake.testing.simulator.virtual_loop import Stuck, VirtualLoop, run_virtually
@@ -109,11 +110,14 @@ class _Simulation:
         living = world.keep(world.live())
         clients = [world.keep(one.act()) for one in self._conversations()]
         mishaps = [world.keep(one.happen()) for one in self._mishaps]
+        operator = Operator(world, Random(f"{self._seed}/operator"))
+        answering = world.keep(operator.act())
         watching = world.keep(self._watch())
         for task in (*clients, *mishaps):
             await task
         watching.cancel()
         await self._wait_until_quiet()
+        answering.cancel()
         await world.finish()
         await living
 

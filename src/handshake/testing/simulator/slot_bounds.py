@@ -23,6 +23,7 @@ class SlotBounds:
         self._per_provider = scheduler.max_concurrent_per_provider.local
         self._per_model = scheduler.max_concurrent_per_model.local
         self.calls = settings.calls
+        self.lease_grace_ms = settings.recovery.lease_grace_ms
         self.total = scheduler.max_concurrent_runs
         self.reserved = scheduler.primary_reserved_runs
         self.rated = frozenset(

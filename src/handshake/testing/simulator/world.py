@@ -256,6 +256,8 @@ class World:
         )
 
     def _observe(self, reader: Any, named: set[str]) -> None:
+        if self.violation is not None:  # what is seen from now on is only how it ends
+            return
         was_held_back, self._held_back = self._held_back, self._is_held_back()
         if was_held_back or self._held_back:
             self.observer.excuse()
