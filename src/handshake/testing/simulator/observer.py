@@ -20,6 +20,7 @@ from handshake.kernel.limit import SlotKey
 from handshake.kernel.merkle import Frontier, extend, leaf_hash
 from handshake.kernel.recorded import require_sealed
 from handshake.kernel.session import Ending, Facts, Session, SessionState, derive
+from handshake.operations.order import wall_gates
 from handshake.ports.store import Reader
 from handshake.testing import invariants
 from handshake.testing.simulator.journal import Journal, ToldEvent, ToldJob, ToldSession
@@ -123,6 +124,9 @@ class Observer:
                 stored: Any = reader.row("job_get", {"job_id": job.job_id})
                 left_us = max(0, stored[_J["not_before_us"]] - self._clock.now_us())
                 job.not_before_us = self._clock.monotonic_us() + left_us
+        for provider_id, gate in wall_gates(reader).items():  # while the wall is behind, stored times take longer
+            left_us = max(0, gate.closed_until_us - self._clock.now_us())
+            self._order.close(provider_id, self._clock.monotonic_us() + left_us)
 
     def closing(self) -> None:
         """Expect that the runtime starts nothing more."""
