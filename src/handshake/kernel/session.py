@@ -40,6 +40,13 @@ class Ending(StrEnum):
     CANCELLED = "cancelled"
 
 
+_ENDED = {
+    Ending.CANCELLED: SessionState.CANCELLED,
+    Ending.FAILED: SessionState.FAILED,
+    Ending.COMPLETED: SessionState.COMPLETED,
+}
+
+
 class MemoryPolicy(StrEnum):
     """What memory a session may read and propose (01 §9)."""
 
@@ -141,18 +148,15 @@ def derive(given: Facts) -> SessionState:
     Source:
         session.state.mapping_total, session.state.is_derived (01 §2).
     """
-    for holds, state in (
-        (given.ending is Ending.CANCELLED, SessionState.CANCELLED),
-        (given.ending is Ending.FAILED, SessionState.FAILED),
-        (given.ending is Ending.COMPLETED, SessionState.COMPLETED),
-        (given.running > 0, SessionState.ACTIVE),
-        (given.blockers > 0 or given.waiting > 0, SessionState.BLOCKED),
-        (given.paused, SessionState.PAUSED),
-        (not given.dispatched, SessionState.CREATED),
-    ):
-        if holds:
-            return state
-    return SessionState.IDLE
+    if given.ending is not Ending.OPEN:
+        return _ENDED[given.ending]
+    if given.running > 0:
+        return SessionState.ACTIVE
+    if given.blockers > 0 or given.waiting > 0:
+        return SessionState.BLOCKED
+    if given.paused:
+        return SessionState.PAUSED
+    return SessionState.IDLE if given.dispatched else SessionState.CREATED
 
 
 def may_dispatch(given: Facts) -> bool:

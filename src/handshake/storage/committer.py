@@ -1,8 +1,10 @@
-"""Committer: group commit. Many units share one SQLite transaction, each in a savepoint of its own.
+"""Committer: group commit. Many units share one SQLite transaction; one that fails undoes itself alone.
 
-After any failure of the store the whole batch is taken as gone: SQLite rolls the outer transaction back on a
-full disk. Then every unit runs alone once, and one that fails again is refused with HSK-507-STORE. Whatever else
-goes wrong between BEGIN and COMMIT ends the same way, so that no transaction is ever left open.
+A unit that fails before it changed a row, as refusals do, leaves nothing to undo. After any failure of the store, and
+after a unit that failed with rows changed, the whole batch is taken as gone: SQLite rolls the transaction back by
+itself on a full disk. Then every unit runs alone once, and one that the store fails again is refused with
+HSK-507-STORE. Whatever else goes wrong between BEGIN and COMMIT ends the same way, so that no transaction is ever
+left open.
 
 Source:
     recovery.batch.rollback_is_whole, recorder.disk_full.fails_whole (design §3).
@@ -11,6 +13,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import apsw
@@ -34,6 +37,20 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 
 class _BatchGone(Exception):
     """The transaction failed as a whole."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of a unit that was alone in it."""
+        return Outcome(failure=coded(self.__cause__ or self))
+
+
+class _UnitSpoilt(_BatchGone):
+    """A unit failed after it had changed rows, which only the whole transaction can undo."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """The unit's own failure."""
+        return Outcome(failure=_as_answer(self.__cause__ or self))
 
 
 class _NoFollower:
@@ -63,13 +80,15 @@ class Committer:
 
     def __init__(self, db: apsw.Connection, tx: SqliteTx, log: EventLog, clock: Clock) -> None:
         self._db = db
-        self._cursor = db.cursor()
         self._tx = tx
         self._log = log
         self._clock = clock
         self._follower: Follower = _NoFollower()
         self._reloaded: Follower = self._follower
         self._in_doubt = False
+        """Whether the end of the log is to be read again, because a batch failed."""
+        self._stale = False
+        """Whether the follower is to read the truth again, because it had changed with a batch that failed."""
         self._told: list[Callable[[], None]] = []
         self.batches = 0
 
@@ -83,7 +102,7 @@ class Committer:
             return self._together(units)
         except _BatchGone as gone:
             if len(units) == 1:
-                return [Outcome(failure=coded(gone.__cause__ or gone))]
+                return [self._undone(gone)]
         return [self._alone(unit) for unit in units]
 
     def drain_told(self) -> list[Callable[[], None]]:
@@ -99,31 +118,40 @@ class Committer:
         try:
             return self._together([unit])[0]
         except _BatchGone as gone:
-            return Outcome(failure=coded(gone.__cause__ or gone))
+            return self._undone(gone)
+
+    def _undone(self, gone: _BatchGone) -> Outcome:
+        """Return what became of a unit that was alone in its batch, once the follower knows that it is undone."""
+        if isinstance(gone, _UnitSpoilt):
+            with suppress(_BatchGone):  # then the next batch reads the truth
+                self._together([])
+        return gone.outcome
 
     def _together(self, units: Sequence[Unit[Any]], *, sign_now: bool = False) -> list[Outcome]:
         db = self._db
         follower = self._follower
+        changes = follower.changes
         now_us = self._clock.now_us()
         try:
             db.execute("BEGIN IMMEDIATE").close()
             self._tx.begin(now_us, rfc3339(now_us))
-            if self._in_doubt or follower is not self._reloaded:
+            if self._in_doubt:
                 self._log.open(db)
+            if self._stale or follower is not self._reloaded:
+                self._stale = True
                 follower.reload(self._tx)
             outcomes = [self._one(unit, follower) for unit in units]
-            closing = self._one(follower.close_batch, follower)
-            if closing.failure is not None:
-                raise _BatchGone from closing.failure
+            self._close(follower)
             state, signed = self._finish_log(now_us, sign_now=sign_now)
             db.execute("COMMIT").close()
         except BaseException as failure:
             self._in_doubt = True
+            self._stale = self._stale or follower.changes != changes
             self._roll_back()
             if isinstance(failure, _BatchGone) or not isinstance(failure, Exception):
                 raise
             raise _BatchGone from failure
-        self._in_doubt = False
+        self._in_doubt = self._stale = False
         self._reloaded = follower
         self.batches += 1
         self._log.settle(state, signed)
@@ -132,22 +160,24 @@ class Committer:
             self._told.append(told)
         return outcomes
 
+    def _close(self, follower: Follower) -> None:
+        try:
+            follower.close_batch(self._tx)
+        except Exception as failure:
+            raise _BatchGone from failure
+
     def _one(self, unit: Callable[[Tx], Any], follower: Follower) -> Outcome:
-        execute, tx = self._cursor.execute, self._tx
-        events, changes = len(tx.sealed), follower.changes
-        execute("SAVEPOINT unit")
+        db, tx = self._db, self._tx
+        rows, events, changes = db.total_changes(), len(tx.sealed), follower.changes
         try:
             value = unit(tx)
         except BaseException as failure:
-            if is_storage(failure) or not self._db.in_transaction:
+            if is_storage(failure) or not db.in_transaction:
                 raise _BatchGone from failure
+            if db.total_changes() != rows or follower.changes != changes:
+                raise _UnitSpoilt from failure
             del tx.sealed[events:]
-            execute("ROLLBACK TO unit")
-            execute("RELEASE unit")
-            if follower.changes != changes:
-                follower.reload(tx)
             return Outcome(failure=_as_answer(failure))
-        execute("RELEASE unit")
         return Outcome(value=value)
 
     def _finish_log(self, now_us: Microseconds, *, sign_now: bool) -> tuple[LogState, tuple[int, int] | None]:

@@ -10,7 +10,7 @@ import pytest
 from handshake.kernel.errors import HandshakeError, IntegrityBroken, StateConflict, StoreFailed
 from handshake.kernel.settings import RecorderSettings
 from handshake.kernel.units import US_PER_S
-from handshake.ports.store import Tx
+from handshake.ports.store import Tx, Unit
 from handshake.storage.committer import Committer, Outcome
 from handshake.testing.invariants import Event, check_log
 from handshake.testing.memory_store import MemoryStore
@@ -84,6 +84,29 @@ def test_unit_that_loses_its_batch_again_is_refused(
     assert store.read_now(numbers_told) == [1, 3]
 
 
+def test_unit_that_fails_before_it_changes_anything_costs_the_others_nothing(
+    store: MemoryStore, committer: Committer
+) -> None:
+    def refused(tx: Tx) -> None:
+        tell(tx, 7)
+        raise StateConflict(reason="test")
+
+    before = committer.batches
+    outcomes = committer.commit([state_and_evidence(1), refused, state_and_evidence(2)])
+    assert values(outcomes) == [1, StateConflict, 2]
+    assert committer.batches == before + 1
+    assert store.read_now(numbers_told) == [1, 2], "its event is gone with it"
+
+
+def test_unit_that_fails_after_a_change_is_undone_alone_and_says_why(store: MemoryStore, committer: Committer) -> None:
+    before = committer.batches
+    units: list[Unit[int]] = [state_and_evidence(1), Failing(3, KeyError("a bug"), times=9), state_and_evidence(2)]
+    assert values(committer.commit(units)) == [1, KeyError, 2]
+    assert committer.batches == before + 3, "each alone, and the truth was looked at after the one that failed"
+    assert values(committer.commit([Failing(3, KeyError("a bug"), times=9)])) == [KeyError]
+    assert store.read_now(numbers_told) == [1, 2]
+
+
 def test_unit_alone_is_not_tried_twice(committer: Committer) -> None:
     unit = Failing(1, apsw.FullError("full"), times=1)
     assert values(committer.commit([unit])) == [StoreFailed]
@@ -119,8 +142,8 @@ def test_follower_of_a_lost_batch_reads_the_truth_again(committer: Committer) ->
     assert witness.told == [
         *("unit",),  # the batch is lost with the second unit
         *("reload", "unit", "close_batch", "committed"),
-        # the second alone is lost again
-        *("reload", "unit", "close_batch", "committed"),
+        # the second alone is lost again, and had changed nothing in memory
+        *("unit", "close_batch", "committed"),
     ]
 
 
