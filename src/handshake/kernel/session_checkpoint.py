@@ -36,7 +36,7 @@ _BEFORE = {SessionState.PAUSED: Trigger.PAUSE, SessionState.BLOCKED: Trigger.BLO
 
 
 def due(state: SessionState, *, messages: int, tokens: int) -> Trigger | None:
-    """Return why a checkpoint is due where a run ends or a turn is accepted, or None.
+    """Return why a checkpoint is due where a run ends, or None.
 
     Args:
         state: the session's state from now on.

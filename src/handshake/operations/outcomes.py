@@ -296,7 +296,7 @@ def _settle_session(
     trigger: Trigger | None = None,
 ) -> None:
     changed = tx.run(
-        "session_answered",
+        "session_answered" if trigger is None else "session_answered_marked",
         {
             "session_id": ticket.session_id,
             "state": after,
@@ -306,7 +306,7 @@ def _settle_session(
             "streamed": streamed,
             "last_error": last_error,
             "now_us": tx.now_us,
-            **checkpointing.columns(trigger),
+            "trigger": trigger,
             **columns(settled),
         },
     )

@@ -33,7 +33,7 @@ from handshake.kernel.queue import RunQueue
 from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.retry import Backoff
 from handshake.kernel.session import Ending, Facts, SessionState, derive
-from handshake.kernel.session_checkpoint import Trigger, due
+from handshake.kernel.session_checkpoint import EVERY_MESSAGES, Trigger
 from handshake.kernel.settings import (
     ASSUMED_OUTPUT_TOKENS,
     MAX_OPEN_TURNS_PER_SESSION,
@@ -106,7 +106,7 @@ class _Owner(msgspec.Struct, frozen=True, gc=False):
     @property
     def checkpoint_due(self) -> Trigger | None:
         """Why a checkpoint is due with the next message, if it is."""
-        return due(SessionState.IDLE, messages=self.next_seq - self.checkpoint_seq, tokens=0)
+        return Trigger.MESSAGES if self.next_seq - self.checkpoint_seq >= EVERY_MESSAGES else None
 
 
 def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted:
@@ -281,15 +281,16 @@ def _insert_job(
             "estimated_cost_usd_micro": expected.usd_micro,
         },
     )
+    trigger = owner.checkpoint_due
     counted = tx.run(
-        "session_accepted",
+        "session_accepted" if trigger is None else "session_accepted_marked",
         {
             "next_seq": owner.next_seq + 1,
             "next_turn_seq": owner.next_turn_seq + 1,
             "bytes": turn.content.size_bytes,
             "now_us": tx.now_us,
             "session_id": turn.session_id,
-            **checkpointing.columns(owner.checkpoint_due),
+            "trigger": trigger,
         },
     )
     require_one(counted, turn.session_id)

@@ -31,6 +31,6 @@ def mark(tx: Tx, ticket: RunTicket, so_far: Content, *, epoch: int) -> None:
             "created_at_us": tx.now_us,
         },
     )
-    marked = {"session_id": ticket.session_id, "now_us": tx.now_us, **checkpointing.columns(Trigger.TOKENS)}
+    marked = {"session_id": ticket.session_id, "now_us": tx.now_us, "trigger": Trigger.TOKENS}
     tx.run("session_marked", marked)
     checkpointing.tell(tx, row.context(ticket), row.checkpoint_count, Trigger.TOKENS)

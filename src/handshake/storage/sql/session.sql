@@ -49,12 +49,13 @@ FROM session WHERE session_id = :session_id;
 
 -- name: session_accepted
 UPDATE session SET next_seq = :next_seq, next_turn_seq = :next_turn_seq, thread_bytes = thread_bytes + :bytes,
-  updated_at_us = :now_us, checkpoint_count = checkpoint_count + :marks,
-  checkpoint_seq = CASE :marks WHEN 1 THEN :next_seq - 1 ELSE checkpoint_seq END,
-  checkpoint_state = CASE :marks WHEN 1 THEN state ELSE checkpoint_state END,
-  checkpoint_trigger = CASE :marks WHEN 1 THEN :trigger ELSE checkpoint_trigger END,
-  checkpoint_at_us = CASE :marks WHEN 1 THEN :now_us ELSE checkpoint_at_us END,
-  streamed_tokens = CASE :marks WHEN 1 THEN 0 ELSE streamed_tokens END
+  updated_at_us = :now_us
+WHERE session_id = :session_id AND next_seq = :next_seq - 1;
+
+-- name: session_accepted_marked
+UPDATE session SET next_seq = :next_seq, next_turn_seq = :next_turn_seq, thread_bytes = thread_bytes + :bytes,
+  updated_at_us = :now_us, checkpoint_count = checkpoint_count + 1, checkpoint_seq = :next_seq - 1, checkpoint_state = state,
+  checkpoint_trigger = :trigger, checkpoint_at_us = :now_us, streamed_tokens = 0
 WHERE session_id = :session_id AND next_seq = :next_seq - 1;
 
 -- name: session_started
@@ -94,21 +95,20 @@ WHERE session_id = :session_id AND ending = 'open';
 UPDATE session SET running = 0, state = :state, next_seq = :next_seq, thread_bytes = thread_bytes + :bytes,
   total_tokens = total_tokens + :tokens, last_error = :last_error, updated_at_us = :now_us,
   settled_tokens = settled_tokens + :settled_tokens, settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost,
-  checkpoint_count = checkpoint_count + :marks,
-  checkpoint_seq = CASE :marks WHEN 1 THEN :next_seq - 1 ELSE checkpoint_seq END,
-  checkpoint_state = CASE :marks WHEN 1 THEN :state ELSE checkpoint_state END,
-  checkpoint_trigger = CASE :marks WHEN 1 THEN :trigger ELSE checkpoint_trigger END,
-  checkpoint_at_us = CASE :marks WHEN 1 THEN :now_us ELSE checkpoint_at_us END,
-  streamed_tokens = CASE :marks WHEN 1 THEN 0 ELSE streamed_tokens + :streamed END
+  streamed_tokens = streamed_tokens + :streamed
+WHERE session_id = :session_id AND ending = 'open' AND running = 1;
+
+-- name: session_answered_marked
+UPDATE session SET running = 0, state = :state, next_seq = :next_seq, thread_bytes = thread_bytes + :bytes,
+  total_tokens = total_tokens + :tokens, last_error = :last_error, updated_at_us = :now_us,
+  settled_tokens = settled_tokens + :settled_tokens, settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost,
+  checkpoint_count = checkpoint_count + 1, checkpoint_seq = :next_seq - 1, checkpoint_state = :state,
+  checkpoint_trigger = :trigger, checkpoint_at_us = :now_us, streamed_tokens = 0
 WHERE session_id = :session_id AND ending = 'open' AND running = 1;
 
 -- name: session_marked
-UPDATE session SET checkpoint_count = checkpoint_count + :marks,
-  checkpoint_seq = CASE :marks WHEN 1 THEN next_seq - 1 ELSE checkpoint_seq END,
-  checkpoint_state = CASE :marks WHEN 1 THEN state ELSE checkpoint_state END,
-  checkpoint_trigger = CASE :marks WHEN 1 THEN :trigger ELSE checkpoint_trigger END,
-  checkpoint_at_us = CASE :marks WHEN 1 THEN :now_us ELSE checkpoint_at_us END,
-  streamed_tokens = CASE :marks WHEN 1 THEN 0 ELSE streamed_tokens END
+UPDATE session SET checkpoint_count = checkpoint_count + 1, checkpoint_seq = next_seq - 1, checkpoint_state = state,
+  checkpoint_trigger = :trigger, checkpoint_at_us = :now_us, streamed_tokens = 0
 WHERE session_id = :session_id AND ending = 'open' AND running = 1;
 
 -- name: message_insert
