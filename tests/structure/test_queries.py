@@ -13,7 +13,7 @@ STATEMENT = re.compile(
     r"\s*(SELECT\s.+\sFROM|INSERT\s+(OR\s+\w+\s+)?INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM|CREATE\s+(UNIQUE\s+)?(TABLE|INDEX))\s",
     re.DOTALL | re.IGNORECASE,
 )
-ASKING = frozenset({"row", "rows", "run", "run_all", "insert", "value"})
+ASKING = frozenset({"row", "rows", "run", "run_all", "add", "insert", "value"})
 BEFORE_QUERIES = {
     "src/handshake/storage/schema.py": "keeps the list of migrations, before there is a schema for queries",
 }

@@ -317,7 +317,7 @@ def append_message(
         message.append.is_atomic, message.content.only_in_artifacts (01 §3).
     """
     tx.put(content)
-    tx.run(
+    tx.add(
         "message_insert",
         {
             "session_id": context.model_session_id,

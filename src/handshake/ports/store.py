@@ -61,6 +61,10 @@ class Tx(Reader, Protocol):
         """Change rows; return how many."""
         ...
 
+    def add(self, query: str, parameters: Parameters) -> None:
+        """Add a row, written together with others of its kind by the end of the batch, and before anything reads it."""
+        ...
+
     def insert(self, query: str, parameters: Parameters) -> int:
         """Add a row whose key the store numbers; return its number."""
         ...

@@ -142,6 +142,7 @@ class Committer:
                 follower.reload(self._tx)
             outcomes = [self._one(unit, follower) for unit in units]
             self._close(follower)
+            self._tx.write_added()
             state, signed = self._finish_log(now_us, sign_now=sign_now)
             db.execute("COMMIT").close()
         except BaseException as failure:
@@ -168,15 +169,15 @@ class Committer:
 
     def _one(self, unit: Callable[[Tx], Any], follower: Follower) -> Outcome:
         db, tx = self._db, self._tx
-        rows, events, changes = db.total_changes(), len(tx.sealed), follower.changes
+        changes = follower.changes
+        tx.begin_unit()
         try:
             value = unit(tx)
         except BaseException as failure:
             if is_storage(failure) or not db.in_transaction:
                 raise _BatchGone from failure
-            if db.total_changes() != rows or follower.changes != changes:
+            if follower.changes != changes or not tx.undo_unit():
                 raise _UnitSpoilt from failure
-            del tx.sealed[events:]
             return Outcome(failure=_as_answer(failure))
         return Outcome(value=value)
 

@@ -14,6 +14,12 @@ _NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)$", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z][a-z0-9_]*)")
 
 
+ADDED_TOGETHER = ("artifact_put", "message_insert")
+"""Rows that are hardly ever read in the batch that adds them: all of a batch go in at once, in this order, in which
+none comes before one that it refers to."""
+_TOUCHES_ADDED = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE)\s+(?:artifact|job_artifact|message)\b")
+
+
 class Query(NamedTuple):
     """A query with its parameters by position, which costs a third less to bind than by name."""
 
@@ -25,6 +31,12 @@ class Query(NamedTuple):
 def compiled() -> dict[str, Query]:
     """Return every query by its name, ready to run; a parameter that is not given raises KeyError."""
     return {name: _compile(text) for name, text in load().items()}
+
+
+@cache
+def touching_added() -> frozenset[str]:
+    """Return the queries that must find what was added before them."""
+    return frozenset(name for name, text in load().items() if _TOUCHES_ADDED.search(text)) - {*ADDED_TOGETHER}
 
 
 @cache

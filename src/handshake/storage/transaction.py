@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import apsw
 
@@ -15,7 +15,7 @@ from handshake.kernel.redaction import KnownValues
 from handshake.kernel.units import Microseconds
 from handshake.ports.store import Content, Parameters, Row
 from handshake.storage.artifacts import ArtifactFiles
-from handshake.storage.queries import compiled
+from handshake.storage.queries import ADDED_TOGETHER, compiled, touching_added
 
 
 class SqliteReader:
@@ -59,7 +59,7 @@ class SqliteReader:
 
 
 class SqliteTx(SqliteReader):
-    """A unit's view of the writer's transaction; events wait in `sealed` until the batch ends."""
+    """A unit's view of the writer's transaction; events and rows of `ADDED_TOGETHER` wait until the batch ends."""
 
     def __init__(
         self, db: apsw.Connection, artifacts: ArtifactFiles, new_id: Callable[[], str], known: KnownValues
@@ -69,6 +69,11 @@ class SqliteTx(SqliteReader):
         self._event_ids = successors(new_id())
         self._known = known
         self.sealed: list[Sealed] = []
+        self._artifacts_added: list[tuple[Any, ...]] = []
+        self._messages_added: list[tuple[Any, ...]] = []
+        self._events_before = self._artifacts_before = self._messages_before = self._rows_before = 0
+        """How far the batch was when the unit began."""
+        self._touching = touching_added()
         self.sign_now = False
         self._now_us = Microseconds(0)
         self.timestamp = ""
@@ -84,22 +89,78 @@ class SqliteTx(SqliteReader):
         self.timestamp = timestamp
         self._event_ids = successors(self._new_id())
         self.sealed = []
+        self._artifacts_added = []
+        self._messages_added = []
         self.sign_now = False
+
+    def begin_unit(self) -> None:
+        """Remember how far the batch is, so that the unit that begins can be undone."""
+        self._events_before = len(self.sealed)
+        self._artifacts_before = len(self._artifacts_added)
+        self._messages_before = len(self._messages_added)
+        self._rows_before = self._db.total_changes()
+
+    def undo_unit(self) -> bool:
+        """Forget what the unit has added; return False if it has changed rows, which this does not undo."""
+        if self._db.total_changes() != self._rows_before:
+            return False
+        del self.sealed[self._events_before :]
+        del self._artifacts_added[self._artifacts_before :]
+        del self._messages_added[self._messages_before :]
+        return True
+
+    def write_added(self) -> None:
+        """Write the rows that wait; those of units before this one are no change of this one."""
+        artifacts, messages = self._artifacts_added, self._messages_added
+        if not (artifacts or messages):
+            return
+        own = (len(artifacts), len(messages)) != (self._artifacts_before, self._messages_before)
+        before = self._db.total_changes()
+        for query, rows in zip(ADDED_TOGETHER, (artifacts, messages), strict=True):
+            if rows:
+                self._cursor.executemany(self._queries[query].text, rows)
+                rows.clear()
+        self._artifacts_before = self._messages_before = 0
+        if not own:
+            self._rows_before += self._db.total_changes() - before
+
+    def row(self, query: str, parameters: Parameters = {}) -> Row | None:  # noqa: B006  (never changed)
+        """Return the first row of a query, or None."""
+        if query in self._touching:
+            self.write_added()
+        return super().row(query, parameters)
+
+    def rows(self, query: str, parameters: Parameters = {}) -> list[Row]:  # noqa: B006  (never changed)
+        """Return all rows of a query."""
+        if query in self._touching:
+            self.write_added()
+        return super().rows(query, parameters)
 
     def run(self, query: str, parameters: Parameters) -> int:
         """Change rows; return how many."""
+        if query in self._touching:
+            self.write_added()
         text, bind = self._queries[query]
         self._cursor.execute(text, bind(parameters))
         return self._db.changes()
 
+    def add(self, query: str, parameters: Parameters) -> None:
+        """Add a row by the end of the batch."""
+        assert query == "message_insert", "what waits for the end of a batch is named in `ADDED_TOGETHER`"
+        self._messages_added.append(self._queries[query].bind(parameters))
+
     def insert(self, query: str, parameters: Parameters) -> int:
         """Add a row whose key the store numbers; return its number."""
+        if query in self._touching:
+            self.write_added()
         text, bind = self._queries[query]
         self._cursor.execute(text, bind(parameters))
         return self._db.last_insert_rowid()
 
     def run_all(self, query: str, parameters: Sequence[Parameters]) -> int:
         """Change rows once for each of `parameters`; return how many rows in all."""
+        if query in self._touching:
+            self.write_added()
         text, bind = self._queries[query]
         before = self._db.total_changes()
         self._cursor.executemany(text, map(bind, parameters))
@@ -107,16 +168,14 @@ class SqliteTx(SqliteReader):
 
     def put(self, content: Content) -> None:
         """Add an artifact's row; a large one's bytes are a durable file already."""
-        self.run(
-            "artifact_put",
-            {
-                "sha256": content.artifact_id,
-                "bytes": content.size_bytes,
-                "media_type": content.media_type,
-                "created_at_us": self._now_us,
-                "data": content.inline,
-            },
-        )
+        put = {
+            "sha256": content.artifact_id,
+            "bytes": content.size_bytes,
+            "media_type": content.media_type,
+            "created_at_us": self._now_us,
+            "data": content.inline,
+        }
+        self._artifacts_added.append(self._queries["artifact_put"].bind(put))
 
     def append(self, payload: Payload, context: Context) -> None:
         """Validate and redact an event and add it to the batch; an invalid one fails the unit."""

@@ -283,6 +283,28 @@ async def check_artifacts_are_what_their_hash_says(store: Store) -> None:
     assert store.read_now(lambda reader: reader.artifact(ArtifactId("0" * 64))) is None
 
 
+async def check_units_find_what_the_batch_added(store: Store) -> None:
+    """A unit finds the artifacts of units before it in its batch, and not those of one that failed."""
+    kept, lost = await store.prepare(b"kept", _TEXT), await store.prepare(b"lost", _TEXT)
+
+    def failing(tx: Tx) -> None:
+        tx.put(lost)
+        raise StateConflict(reason="conformance")
+
+    def look(tx: Tx) -> tuple[bytes | None, bytes | None]:
+        return tx.artifact(kept.artifact_id), tx.artifact(lost.artifact_id)
+
+    def looking_and_failing(tx: Tx) -> None:
+        assert look(tx) == (b"kept", None)
+        tx.put(lost)
+        raise StateConflict(reason="conformance")
+
+    units: list[Callable[[Tx], Any]] = [lambda tx: tx.put(kept), failing, looking_and_failing, look]
+    *_, found = await asyncio.gather(*(store.write(unit) for unit in units), return_exceptions=True)
+    assert found == (b"kept", None)
+    assert await store.read(lambda reader: reader.artifact(lost.artifact_id)) is None
+
+
 async def check_reader_changes_nothing(store: Store) -> None:
     """A query that would write is refused, beside the loop and on it."""
 
@@ -337,6 +359,7 @@ CHECKS: tuple[Callable[[Store], Awaitable[None]], ...] = (
     check_batch_closes_last,
     check_batch_fails_whole_with_its_close,
     check_artifacts_are_what_their_hash_says,
+    check_units_find_what_the_batch_added,
     check_reader_changes_nothing,
     check_checkpoint_on_demand,
     check_closed_store_refuses,

@@ -13,6 +13,7 @@ from handshake.kernel.errors import HandshakeError, IntegrityBroken, StateConfli
 from handshake.kernel.settings import RecorderSettings
 from handshake.kernel.units import Microseconds
 from handshake.storage.files import OsFiles
+from handshake.storage.queries import ADDED_TOGETHER, touching_added
 from handshake.storage.readonly_store import ReadOnlyStore
 from handshake.storage.schema import (
     APPLICATION_ID,
@@ -257,3 +258,16 @@ def test_mark_without_a_schema_is_refused_untouched(tmp_path: Path) -> None:
     with pytest.raises(HandshakeError):
         open_store(tmp_path)
     assert bytes_of(tmp_path) == before
+
+
+def test_what_refers_to_rows_that_wait_for_the_end_of_a_batch_waits_with_them_or_is_known(tmp_path: Path) -> None:
+    """A row that refers to an artifact or a message of its own batch must not come before it."""
+    db = open_writer(new(tmp_path).database)
+    tables = [row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    waiting = {"artifact", "message"}
+    referring = {one for one in tables for key in db.execute(f"PRAGMA foreign_key_list({one})") if key[2] in waiting}
+    db.close()
+    assert referring == {"message", "job_artifact"}
+    assert ADDED_TOGETHER == ("artifact_put", "message_insert")
+    assert "job_artifact_put" in touching_added()
+    assert not touching_added() & {*ADDED_TOGETHER}
