@@ -31,7 +31,9 @@ async def test_a_lost_run_waits_on_the_desk_until_a_person_answers(handshake: Co
         session = await handshake.session()
         await kill_while_it_answers(handshake, session)
         assert (await handshake("queue", "run", "--json")).json["completed"] == 0
-        assert (await handshake("session", "show", session, "--json")).json["state"] == "BLOCKED"
+        shown = (await handshake("session", "show", session, "--json")).json
+        assert (shown["state"], shown["last_checkpoint"]["state"]) == ("BLOCKED", "BLOCKED")
+        assert (shown["last_checkpoint"]["trigger"], shown["last_checkpoint"]["message_seq"]) == ("block", 1)
         assert await jobs_of(handshake) == [("stalled", "crash_recovery", 1)]
         assert (await handshake("status", "--json")).json["desk"] == 1
         assert "1 before a person" in (await handshake("queue", "show")).out
