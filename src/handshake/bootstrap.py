@@ -374,6 +374,7 @@ async def assemble(
     )
     if dispatch:
         dispatcher.asked = expiry.look
+        dispatcher.cancelled = lambda job_id: feeds.push(job_id, Over(JobState.CANCELLED))
         await dispatcher.open(
             store, turns.perform, recovery.giving_up(queue, recovery.Policy.of(settings), epoch, new_id)
         )

@@ -28,7 +28,7 @@ import msgspec
 
 from handshake.kernel.admission import Admission, Bill
 from handshake.kernel.bucket import Wait
-from handshake.kernel.budget import Account, Amounts, BudgetKey, BudgetScope, Fit
+from handshake.kernel.budget import FREE, Account, Amounts, BudgetKey, BudgetScope, BudgetType, Fit
 from handshake.kernel.ids import JobId, SessionId
 from handshake.kernel.lane import LANES, Lane, charge, next_lane, rejoin
 from handshake.kernel.ledger import Short
@@ -48,10 +48,12 @@ _BinKey = tuple[SlotKey, str | None]
 class _Shut:
     """What is shut for the rest of one choice."""
 
-    __slots__ = ("all", "packets", "providers")
+    __slots__ = ("all", "packets", "paid", "providers")
 
     def __init__(self) -> None:
         self.all = False
+        self.paid = False
+        """Whether what has a price is shut, because the workspace has no money for it now."""
         self.providers: set[str] = set()
         self.packets: set[str | None] = set()
 
@@ -414,6 +416,8 @@ class RunQueue:
                 shut.all, self._gate_us = True, self._now_us
         elif obstacle.key.scope is BudgetScope.WORK_PACKET:
             shut.packets.add(obstacle.key.name)
+        elif obstacle.key.kind is BudgetType.USD_MICRO and self.limits.price_of(run.key) != FREE:
+            shut.paid = True
         else:
             shut.all = True
 
@@ -423,6 +427,8 @@ class RunQueue:
             return None
         for (key, wp_id), bin_ in bins.items():
             if key.provider_id in shut.providers or wp_id in shut.packets:
+                continue
+            if shut.paid and self.limits.price_of(key) != FREE:
                 continue
             if self.usage.full(key, self.limits) is None:
                 found = bin_.head()

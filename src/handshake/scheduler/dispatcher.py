@@ -87,6 +87,8 @@ class Dispatcher:
         self._give_up: GiveUp | None = None
         self.asked: Callable[[], Awaitable[None]] | None = None
         """Called when a run that was given up was put before a person."""
+        self.cancelled: Callable[[JobId], None] | None = None
+        """Called on the event loop when a run that was given up was cancelled: its worker may never say so."""
         self._live: dict[JobId, _Live] = {}
         self._lost: dict[Attempt, _Live] = {}
         """Attempts whose runs go on without them, until their connections are closed."""
@@ -332,6 +334,8 @@ class Dispatcher:
         if not self._live:
             self._idle.set()
         attempt.given_up = attempt.cancelled = True
+        if action is Action.CANCEL and self.cancelled is not None:
+            self.cancelled(attempt.ticket.job_id)
         lost = self._lost.get(attempt)
         if lost is not None and attempt.calling:
             lost.task.cancel()

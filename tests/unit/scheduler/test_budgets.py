@@ -116,6 +116,19 @@ async def test_one_packet_that_is_short_holds_back_nobody_else() -> None:
     assert spent(stage, PACKET) == (0, 100)
 
 
+@requirement("scheduler.budget.reserved_before_dispatch", "scheduler.queue.no_head_of_line_blocking")
+async def test_what_costs_nothing_does_not_wait_for_money() -> None:
+    settings = limited(usd_micro=1_500)
+    models = settings_of(64, models={MODEL: PRICED, "free": ModelSettings(max_concurrent=64)})
+    stage = await Stage.open(msgspec.structs.replace(models, budgets=settings.budgets))
+    first, second = [await sent(stage, await stage.create()) for _ in range(2)]
+    free = await sent(stage, await stage.create(model_id="free"))
+    assert stage.running() == [first, free]
+    assert stage.job(second).state is JobState.QUEUED
+    await stage.batch(stage.finishing(stage.ticket(first), usage=TokenUsage(4, 6, 10)))
+    assert stage.running() == [second, free]
+
+
 @requirement("scheduler.budget.reserved_before_dispatch")
 async def test_what_does_not_fit_under_one_budget_is_reserved_under_none() -> None:
     stage = await Stage.open(limited(tokens=1_000, packets={"WP-1": BudgetSettings(calls=1)}))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from handshake.kernel.errors import StoreFailed
+from handshake.kernel.ids import JobId
 from handshake.kernel.job import JobState
 from handshake.kernel.settings import MIN_FREE_BYTES, LocalRuns
 from handshake.operations.unstored import Unstored
@@ -83,6 +84,16 @@ async def test_a_run_that_is_lost_again_and_again_comes_before_a_person_who_is_t
         assert (stage.job(job_id).state, stage.job(job_id).attempt) == (JobState.STALLED, 4)
         assert (asked, stage.dispatcher.live_count) == ([1], 0)
         stage.check()
+
+
+async def test_who_listens_to_a_run_that_was_given_up_and_cancelled_hears_it_before_its_worker_comes_back() -> None:
+    async with leased(LocalRuns.CANCEL) as stage:
+        told: list[JobId] = []
+        stage.dispatcher.cancelled = told.append
+        job_id = await stage.send(await stage.create())
+        await turns_of_the_loop()
+        await expire(stage)
+        assert (stage.job(job_id).state, told) == (JobState.CANCELLED, [job_id])
 
 
 async def test_an_attempt_that_came_back_meanwhile_is_not_given_up() -> None:
