@@ -264,6 +264,7 @@ def seal(payload: Payload, context: Context, *, event_id: str, timestamp: str) -
         if not both.isascii():
             head, tail = _nfc(head), _nfc(tail)
             kind.heads.decode(head)
+            _whole_tails(tail)
             _refuse_control_characters(head, tail, kind.name)
         elif b"\\" in both or b"\x7f" in both:
             _refuse_control_characters(head, tail, kind.name)

@@ -150,6 +150,16 @@ def test_names_are_kept_in_one_normal_form() -> None:
     )
 
 
+@pytest.mark.parametrize("field", ["wp_id", "mt_id", "actor_id"])
+def test_a_name_that_is_too_long_in_its_normal_form_is_refused(field: str) -> None:
+    """Else the log would hold an event that nobody can read again."""
+    grows = "\u0958"  # two characters in normal form
+    fits: dict[str, Any] = {field: grows * 100}
+    longer: dict[str, Any] = {field: grows * 101}
+    sealed(dispatch(), Context(model_session_id=SESSION, **fits))
+    assert refused(dispatch(), Context(model_session_id=SESSION, **longer)).code == "HSK-400-INVALID-EVENT"
+
+
 class Unregistered(Payload, frozen=True, kw_only=True):
     """A record that no type of the catalogue has."""
 
