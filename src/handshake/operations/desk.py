@@ -7,7 +7,7 @@ import msgspec
 from handshake.kernel.catalogue import GovHumanInterventionReceived, RecoveryAttempted
 from handshake.kernel.catalogue.governance import AutomationLevel as ToldLevel
 from handshake.kernel.desk import DeskItem, DeskState, decide, require_shown
-from handshake.kernel.errors import JobNotAwaitingUser, NotFound
+from handshake.kernel.errors import InvalidTransition, JobNotAwaitingUser, NotFound
 from handshake.kernel.event import Actor
 from handshake.kernel.ids import JobId, is_uuid
 from handshake.kernel.job import Job, JobState
@@ -75,6 +75,8 @@ def approve(tx: Tx, queue: RunQueue, item_id: str, *, shown: str, by: str, level
     """
     before, job = _open(tx, item_id, DeskState.APPROVED)
     require_shown(before, shown)
+    if before.expires_at_us <= tx.now_us:  # its time is over, though nobody has looked yet
+        raise InvalidTransition(item_id=item_id, from_state=DeskState.EXPIRED, to_state=DeskState.APPROVED)
     after = _close(tx, before, DeskState.APPROVED, by=by)
     _tell_answer(tx, after, job, level)
     facts = stalling.requeue(tx, job, reason="approved", recoveries=0, actor=Actor.HUMAN)

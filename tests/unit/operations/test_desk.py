@@ -185,3 +185,14 @@ async def test_views_count_what_waits_and_lists_have_pages() -> None:
     assert [one.item_seq for one in first + rest] == [1, 2, 3, 4, 5]
     with pytest.raises(NotFound):
         stage.store.read_now(lambda reader: desk.item(reader, "nobody"))
+
+
+async def test_what_is_out_of_time_cannot_be_approved_although_nobody_has_looked_yet() -> None:
+    stage, _, job_id, item = await lost()
+    stage.clock.advance(WEEK_US)
+    (refused,) = await stage.batch(stage.approving(item))
+    assert isinstance(refused, InvalidTransition)
+    assert stage.job(job_id).state is JobState.STALLED
+    await stage.batch(stage.expiring())
+    assert stage.job(job_id).state is JobState.FAILED
+    stage.check()
