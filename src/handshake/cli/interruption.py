@@ -52,14 +52,14 @@ class Interruption:
 
     @asynccontextmanager
     async def scope(self) -> AsyncIterator[None]:
-        """Run the body until it ends or a signal comes; one that came before counts too.
+        """Run the body until it ends or a signal comes; one that came before counts too, and leaves time to drain.
 
         Raises:
             Interrupted: a signal came.
         """
-        if self.happened:
+        if self.happened and not self.is_draining:
             raise Interrupted
-        limit = asyncio.timeout(None)
+        limit = asyncio.timeout(self._drain_s if self.is_draining else None)
         try:
             async with limit:
                 self._scopes.append(limit)

@@ -99,9 +99,18 @@ async def _run(invocation: Invocation, interruption: Interruption) -> dict[str, 
     root = place.find(invocation).root
     before = place.read(invocation, views.workspace).jobs
     stop_at_once_s = 0
+    opened: list[Workspace] = []
+
+    def drain() -> None:
+        for one in opened:
+            one.drain()
+
+    interruption.drains(drain, DRAIN_S)  # first: what is queued begins to run while the workspace is being opened
     try:
         async with open_workspace(root, drain_s=stop_at_once_s) as workspace:
-            interruption.drains(workspace.drain, DRAIN_S)
+            opened.append(workspace)
+            if interruption.is_draining:
+                drain()
             async with interruption.scope():
                 progress = is_terminal(sys.stderr) and not invocation.as_json
                 await _until_idle(workspace, interruption, progress=progress)

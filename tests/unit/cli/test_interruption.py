@@ -129,3 +129,19 @@ async def test_only_a_sigterm_drains_and_not_for_ever(number: signal.Signals, dr
     with pytest.raises(Interrupted):
         await work()
     assert (bool(drained), interruption.is_draining) == (drains, drains)
+
+
+async def test_a_sigterm_that_came_before_the_scope_leaves_it_time_to_drain() -> None:
+    interruption = Interruption()
+    drained: list[bool] = []
+    interruption.drains(lambda: drained.append(True), 0)
+    interruption.note(signal.SIGTERM)
+    assert drained == [True]
+    with pytest.raises(Interrupted):
+        async with interruption.scope():
+            await asyncio.Event().wait()
+    patient = Interruption()
+    patient.drains(lambda: None, 600)
+    patient.note(signal.SIGTERM)
+    async with patient.scope():
+        await asyncio.sleep(0)
