@@ -6,6 +6,7 @@ import apsw
 import pytest
 
 from handshake.bootstrap import read_only
+from handshake.operations import contents
 from handshake.operations.verdict import Damage
 from tests.requirement import requirement
 from tests.written_log import Log
@@ -31,6 +32,10 @@ def test_event_that_nothing_seals(log: Log, was: bytes, is_now: bytes) -> None:
         ("UPDATE message SET role = 'SYSTEM' WHERE message_id = ?", True),
         ("UPDATE message SET trusted = 1 - trusted WHERE message_id = ?", True),
         ("UPDATE message SET content_hash = upper(content_hash) WHERE message_id = ?", True),
+        ("UPDATE message SET seq = seq + 100 WHERE message_id = ?", True),
+        ("UPDATE message SET seq = seq - 1 WHERE message_id = ?", True),
+        ("UPDATE message SET job_id = 'of no job' WHERE message_id = ?", True),
+        ("UPDATE message SET session_id = (SELECT max(session_id) FROM session) WHERE message_id = ?", True),
         ("DELETE FROM message WHERE message_id = ?", True),
         ("DELETE FROM session WHERE session_id = (SELECT session_id FROM message WHERE message_id = ?)", False),
     ],
@@ -45,12 +50,35 @@ def test_message_that_is_not_as_its_event_tells(log: Log, change: str, seq_known
     assert found == seq or not seq_known
 
 
-def test_message_that_no_event_tells(log: Log) -> None:
-    log.run(
-        "INSERT INTO message SELECT session_id, seq + 100, 'x', turn_id, turn_seq, job_id, role, content_hash,"
-        " content_artifact_id, content_bytes, timestamp_us, token_count, redacted, source_kind, trusted"
-        " FROM message WHERE seq = 1"
-    )
+ADDED = (
+    "INSERT INTO message SELECT session_id, {number}, 'x', turn_id, turn_seq, {job}, role, content_hash,"
+    " content_artifact_id, content_bytes, timestamp_us, token_count, redacted, source_kind, trusted"
+    " FROM message WHERE seq = 1 AND session_id = (SELECT min(session_id) FROM message)"
+)
+
+
+@pytest.mark.parametrize("job", ["job_id", "NULL", "'of no job'"])
+def test_message_that_no_event_tells(log: Log, job: str) -> None:
+    log.run(ADDED.format(number="seq + 100", job=job))
+    assert log.broken(deep=True) == (Damage.STATE_ALTERED, 0, 0)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("job", ["job_id", "NULL"])
+def test_number_that_stands_twice(log: Log, number: int, job: str) -> None:
+    """The first message that is not in its place is named by its event."""
+    log.run(ADDED.format(number=number, job=job))
+    follows = "SELECT message_id FROM message WHERE seq = ? AND session_id = (SELECT min(session_id) FROM message)"
+    seq = int(log.value("SELECT seq FROM event WHERE instr(body, ?)", str(log.value(follows, number + 1)).encode()))
+    assert log.broken(deep=True) == (Damage.STATE_ALTERED, seq, seq)
+
+
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_copy_of_a_message_at_the_end_of_a_page(log: Log, page: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "LOG_PAGE_EVENTS", page)
+    assert log.verdict(deep=True).sound
+    last = "(SELECT max(seq) FROM message)"
+    log.run(f"INSERT INTO message SELECT * FROM message WHERE seq = {last} LIMIT 1")
     assert log.broken(deep=True) == (Damage.STATE_ALTERED, 0, 0)
 
 

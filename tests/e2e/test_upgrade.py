@@ -34,6 +34,21 @@ def indexes(db: apsw.Connection) -> dict[str, str]:
     return {str(name): str(text) for name, text in rows}
 
 
+def made_by(db: apsw.Connection, name: str) -> str:
+    """Return the statement that made a table."""
+    (row,) = db.execute("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,))
+    return str(row[0])
+
+
+def rebuild(db: apsw.Connection, name: str, statement: str) -> None:
+    """Make a table anew as `statement` says, with its rows in their order."""
+    old = ", ".join(str(row[1]) for row in db.execute(f"PRAGMA table_info({name})"))
+    db.execute(f"ALTER TABLE {name} RENAME TO rebuilt")
+    db.execute(statement)
+    db.execute(f"INSERT INTO {name} ({old}) SELECT {old} FROM rebuilt ORDER BY rowid")
+    db.execute("DROP TABLE rebuilt")
+
+
 def make_old(database: Path) -> None:
     """Take away whatever later migrations added, so that the database is one of version 0.1.0."""
     first = migrations()[0]
@@ -42,7 +57,7 @@ def make_old(database: Path) -> None:
     fresh.execute(first[2])
     wanted = columns(fresh)
     db = apsw.Connection(str(database))
-    db.execute("PRAGMA foreign_keys=OFF")
+    db.execute("PRAGMA foreign_keys=OFF; PRAGMA legacy_alter_table=ON").fetchall()
     for table, found in columns(db).items():
         if table not in wanted:
             db.execute(f"DROP TABLE {table}")
@@ -50,6 +65,7 @@ def make_old(database: Path) -> None:
         known = {row[1] for row in wanted[table]}
         for name in {row[1] for row in found} - known:
             db.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+    rebuild(db, "message", made_by(fresh, "message"))
     for name in indexes(db).keys() - indexes(fresh).keys():
         db.execute(f"DROP INDEX {name}")
     for name in indexes(fresh).keys() - indexes(db).keys():
@@ -68,6 +84,7 @@ async def test_a_workspace_of_the_first_version_goes_on_with_its_queue(tmp_path:
     async with open_workspace(tmp_path, models=MODELS, dispatch=False) as workspace:
         session = await workspace.sessions.create(role="coder", model="desk/tiny", memory_policy="EPHEMERAL")
         jobs = [(await session.send(text)).job_id for text in ("one", "two")]
+        said = await session.messages()
     make_old(place.database)
     with pytest.raises(IntegrityBroken) as refused:
         read_only(find_workspace(tmp_path))
@@ -76,6 +93,7 @@ async def test_a_workspace_of_the_first_version_goes_on_with_its_queue(tmp_path:
         waiting = [await workspace.job(job_id) for job_id in jobs]
         assert [job.state for job in waiting] == [JobState.QUEUED] * 2
         assert [job.estimated_tokens for job in waiting] == [ASSUMED_OUTPUT_TOKENS + 2] * 2
+        assert await workspace.sessions.get(session.session_id).messages() == said
     async with open_workspace(tmp_path, models=MODELS) as workspace:
         handle = workspace.sessions.get(session.session_id)
         last = await handle.send("three")

@@ -47,12 +47,17 @@ def _first_message(read: Read) -> Break | None:
             if found is not None:
                 return found
         if not page:
-            return None
+            break
         after = page[-1]
+    astray = read(lambda reader: reader.row("message_astray"))
+    return None if astray is None else Break(Damage.STATE_ALTERED, 0, 0, "message")
 
 
 def _first_unlike(reader: Reader, session_id: str) -> Break | None:
-    """Return the first message of a session that is not as its event tells, or one of which the other is missing."""
+    """Return the first message of a session that is not as its event tells, or one of which the other is missing.
+
+    Each has the number of its place: that there is one message to a number is kept by no key.
+    """
     seq = 0
     for told, stored in zip_longest(_events(reader, session_id), _messages(reader, session_id)):
         seq, said = told or (seq, None)
@@ -62,14 +67,14 @@ def _first_unlike(reader: Reader, session_id: str) -> Break | None:
 
 
 def _events(reader: Reader, session_id: str) -> Iterator[tuple[int, tuple[object, ...]]]:
-    after = 0
+    after = number = 0
     while True:
         filters = {"session_id": session_id, "type": _MESSAGE, "since_us": 0, "after": after, "limit": LOG_PAGE_EVENTS}
         rows: list[Any] = reader.rows("event_page_of_session", filters)
         for row in rows:
-            after, one = row[0], _told(row[6]).payload
+            after, number, one = row[0], number + 1, _told(row[6]).payload
             yield after, (
-                one.message_id, one.role.value, one.content_hash, one.content_artifact_id, one.token_count,
+                number, one.message_id, one.role.value, one.content_hash, one.content_artifact_id, one.token_count,
                 one.source_kind, one.trusted,
             )  # fmt: skip
         if len(rows) < LOG_PAGE_EVENTS:
@@ -77,13 +82,13 @@ def _events(reader: Reader, session_id: str) -> Iterator[tuple[int, tuple[object
 
 
 def _messages(reader: Reader, session_id: str) -> Iterator[tuple[object, ...]]:
-    after = 0
+    after = after_row = 0
     while True:
-        filters = {"session_id": session_id, "after": after, "limit": LOG_PAGE_EVENTS}
+        filters = {"session_id": session_id, "after": after, "after_row": after_row, "limit": LOG_PAGE_EVENTS}
         rows: list[Any] = reader.rows("message_evidence", filters)
-        for seq, *columns, trusted in rows:
-            after = seq
-            yield (*columns, bool(trusted))
+        for row, seq, *columns, trusted in rows:
+            after, after_row = seq, row
+            yield (seq, *columns, bool(trusted))
         if len(rows) < LOG_PAGE_EVENTS:
             return
 

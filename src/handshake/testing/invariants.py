@@ -99,17 +99,20 @@ def check_log(reader: Reader, key: VerifierKey) -> list[Event]:
 
 
 def check_messages(reader: Reader, found: Contents) -> None:
-    """Check that every message has its content and number, and that its session counts it."""
+    """Check that every message has its content, its job's session and its number, and that its session counts it."""
     by_session = defaultdict(list)
+    sessions_of = {job.job_id: job.session_id for job in found.jobs}
     for message in found.messages:
         by_session[message.session_id].append(message)
+        owner = sessions_of.get(message.job_id) if message.job_id else message.session_id
+        assert owner == message.session_id, f"message {message.message_id} is of a job of another session"
         data = reader.artifact(ArtifactId(message.content_artifact_id))
         assert data is not None, f"message {message.message_id} has no artifact"
         assert len(data) == message.content_bytes, f"message {message.message_id} has another size"
         assert message.content_hash == message.content_artifact_id, f"message {message.message_id} has two hashes"
     for session in found.sessions:
         thread = by_session.pop(session.session_id, [])
-        assert [one.seq for one in thread] == list(range(1, session.next_seq)), f"{session.session_id}: gap in thread"
+        assert [one.seq for one in thread] == list(range(1, session.next_seq)), f"{session.session_id}: numbers"
         assert sum(one.content_bytes for one in thread) == session.thread_bytes, f"{session.session_id}: thread_bytes"
     assert not by_session, "messages without a session"
 
@@ -351,15 +354,13 @@ def _desk(reader: Reader) -> list[DeskItem]:
 
 
 def _messages(reader: Reader) -> list[Message]:
-    found: list[Message] = []
-    for session in _sessions(reader):
-        of_session = {"session_id": session.session_id, "limit": _PAGE}
+    """Return every row, by whatever index it is found: in order of sessions and numbers."""
 
-        def page(after: Any, given: dict[str, object] = of_session) -> list[Any]:
-            return [records.record(Message, row) for row in reader.rows("message_page", {"after": after, **given})]
+    def page(after: Any) -> list[Any]:
+        return list(reader.rows("message_stretch", {"after": after, "limit": _PAGE}))
 
-        found += _all(page, lambda one: one.seq, 0)
-    return found
+    found = [records.record(Message, row[1:]) for row in _all(page, lambda row: row[0], 0)]
+    return sorted(found, key=lambda one: (one.session_id, one.seq))
 
 
 def _all(page: Callable[[Any], list[Any]], place: Callable[[Any], Any], after: Any) -> Iterator[Any]:

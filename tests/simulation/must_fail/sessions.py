@@ -96,6 +96,17 @@ def a_message_without_its_event(patch: pytest.MonkeyPatch) -> None:
     _forget(patch, "SessionMessage")
 
 
+@mutant("standard", "message.append.is_atomic")
+def a_number_is_given_twice(patch: pytest.MonkeyPatch) -> None:
+    """A message has the number of the one before it."""
+    original = SqliteTx.add
+
+    def add(self: Any, query: str, parameters: Any) -> None:
+        original(self, query, {**parameters, "seq": max(1, parameters["seq"] - 1)})
+
+    patch.setattr(SqliteTx, "add", add)
+
+
 @mutant("standard", "scheduler.events.on_every_step", "recorder.atomic")
 def a_dispatch_without_its_event(patch: pytest.MonkeyPatch) -> None:
     """Runs start, and nobody is told."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
-from handshake.kernel.errors import ProviderTimeout
+from handshake.kernel.errors import ProviderTimeout, StateConflict
 from handshake.kernel.ids import ArtifactId, JobId, SessionId
 from handshake.kernel.job import JobState, RunTicket
 from handshake.kernel.retry import Backoff, Fault, FaultKind, RetryAt, decide
 from handshake.kernel.session import SessionState
 from handshake.kernel.usage import TokenUsage
-from handshake.operations import views
-from handshake.operations.attempts import LATE, Ended
+from handshake.operations import outcomes, views
+from handshake.operations.attempts import LATE, Attempted, Ended, attempted
 from handshake.operations.outcomes import KNOWN_FINISHES, PARTIAL, PROVIDER_ERROR
 from handshake.operations.views import JobArtifact
+from handshake.ports.store import Tx
 from tests.requirement import requirement
 from tests.running import FINAL, PASSING, USAGE, Stage, content_of, settings_of
 
@@ -57,6 +60,24 @@ async def test_an_answer_is_message_usage_and_event_in_one_commit() -> None:
     assert event["session_state_after"] == "IDLE"
     answer = stage.check().messages[-1]
     assert (answer.role, answer.token_count, answer.message_id) == ("ASSISTANT", 2, job.answer_message_id)
+
+
+async def test_an_answer_takes_the_number_that_its_session_stands_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key keeps numbers apart: the session's count moves only from the number that the message was given."""
+    stage, session_id, job_id = await one_run()
+    with monkeypatch.context() as patch:
+        for wrong in (-1, 1):
+            patch.setattr(outcomes, "attempted", partial(moved, by=wrong))
+            (refused,) = await stage.batch(stage.finishing(stage.ticket(job_id)))
+            assert isinstance(refused, StateConflict)
+    assert stage.session(session_id).next_seq == 2
+    assert len(stage.check().messages) == 1
+
+
+def moved(tx: Tx, ticket: RunTicket, *, by: int) -> Attempted:
+    """Return the row that an outcome is about, with another number for the next message."""
+    row = attempted(tx, ticket)
+    return msgspec.structs.replace(row, next_seq=row.next_seq + by)
 
 
 @requirement("provider.usage.missing_is_null")

@@ -23,6 +23,16 @@ AT_START = (
     "session_settle_abandoned",
 )
 """What each start asks of all jobs."""
+OF_ONE_SESSION = (
+    "event_page_before_of_session",
+    "event_page_of_session",
+    "job_answer",
+    "job_request_bytes",
+    "message_evidence",
+    "message_page",
+    "message_thread",
+)
+"""What is found by jobs, and must not read those of other sessions."""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +62,14 @@ def test_a_start_reads_no_run_of_the_past(name: str, db: apsw.Connection) -> Non
     through = [step for step in steps if step.startswith(("SCAN job", "SCAN j ", "SEARCH job", "SEARCH j "))]
     assert through
     assert [step for step in through if not any(one in step for one in ("job_open", "job_holding", "(job_id=?)"))] == []
+
+
+@pytest.mark.parametrize("name", OF_ONE_SESSION)
+def test_a_thread_is_found_by_its_jobs(name: str, db: apsw.Connection) -> None:
+    text = compiled()[name].text
+    steps: list[str] = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {text}", (None,) * text.count("?"))]
+    assert any("_by_job (job_id=?" in step for step in steps)
+    assert [step for step in steps if step.startswith("SCAN") and step != "SCAN thread"] == []
 
 
 def test_parameters_are_bound_in_the_order_of_the_text() -> None:

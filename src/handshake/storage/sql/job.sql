@@ -41,8 +41,8 @@ FROM job WHERE job_id = :job_id;
 
 -- name: job_answer
 SELECT m.content_artifact_id FROM job AS j
-JOIN message AS m ON m.session_id = j.session_id AND m.message_id = j.answer_message_id
-WHERE j.job_id = :job_id AND m.turn_seq = j.turn_seq;
+JOIN message AS m ON m.job_id = j.job_id AND m.message_id = j.answer_message_id
+WHERE j.job_id = :job_id;
 
 -- name: job_page
 SELECT
@@ -123,9 +123,15 @@ SELECT j.turn_seq, j.timeout_ms, j.max_output_tokens, s.thread_bytes
 FROM job AS j JOIN session AS s ON s.session_id = j.session_id WHERE j.job_id = :job_id;
 
 -- name: job_request_bytes
-SELECT coalesce(sum(m.content_bytes), 0) FROM job AS j JOIN message AS m ON m.session_id = j.session_id
-WHERE j.job_id = :job_id AND (m.turn_seq = j.turn_seq OR m.turn_seq < j.turn_seq AND m.turn_seq IN (
-  SELECT turn_seq FROM message WHERE session_id = :session_id AND role = 'ASSISTANT'));
+WITH thread AS (
+  SELECT said.turn_seq, said.role, said.content_bytes
+  FROM job AS j JOIN message AS said ON said.job_id = j.job_id WHERE j.session_id = :session_id
+  UNION ALL
+  SELECT turn_seq, role, content_bytes FROM message WHERE session_id = :session_id AND job_id IS NULL
+)
+SELECT coalesce(sum(thread.content_bytes), 0) FROM job AS j JOIN thread
+WHERE j.job_id = :job_id AND (thread.turn_seq = j.turn_seq OR thread.turn_seq < j.turn_seq AND thread.turn_seq IN (
+  SELECT turn_seq FROM thread WHERE role = 'ASSISTANT'));
 
 -- name: job_answered
 UPDATE job SET state = :state, holds_slot = 0, ended_at_us = :now_us, reason = :reason, error_code = :error_code,

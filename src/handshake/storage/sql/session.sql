@@ -96,7 +96,7 @@ UPDATE session SET running = 0, state = :state, next_seq = :next_seq, thread_byt
   total_tokens = total_tokens + :tokens, last_error = :last_error, updated_at_us = :now_us,
   settled_tokens = settled_tokens + :settled_tokens, settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost,
   streamed_tokens = streamed_tokens + :streamed
-WHERE session_id = :session_id AND ending = 'open' AND running = 1;
+WHERE session_id = :session_id AND ending = 'open' AND running = 1 AND next_seq = :next_seq - :said;
 
 -- name: session_answered_marked
 UPDATE session SET running = 0, state = :state, next_seq = :next_seq, thread_bytes = thread_bytes + :bytes,
@@ -104,7 +104,7 @@ UPDATE session SET running = 0, state = :state, next_seq = :next_seq, thread_byt
   settled_tokens = settled_tokens + :settled_tokens, settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost,
   checkpoint_count = checkpoint_count + 1, checkpoint_seq = :next_seq - 1, checkpoint_state = :state,
   checkpoint_trigger = :trigger, checkpoint_at_us = :now_us, streamed_tokens = 0
-WHERE session_id = :session_id AND ending = 'open' AND running = 1;
+WHERE session_id = :session_id AND ending = 'open' AND running = 1 AND next_seq = :next_seq - :said;
 
 -- name: session_marked
 UPDATE session SET checkpoint_count = checkpoint_count + 1, checkpoint_seq = next_seq - 1, checkpoint_state = state,
@@ -124,12 +124,31 @@ INSERT INTO message (
 SELECT
   session_id, seq, message_id, turn_id, turn_seq, job_id, role, content_hash, content_artifact_id, content_bytes,
   timestamp_us, token_count, redacted, source_kind, trusted
-FROM message WHERE session_id = :session_id AND seq > :after ORDER BY seq LIMIT :limit;
+FROM message
+WHERE rowid IN (
+    SELECT said.rowid FROM job AS j JOIN message AS said ON said.job_id = j.job_id
+    WHERE j.session_id = :session_id AND said.seq > :after
+    UNION ALL
+    SELECT own.rowid FROM message AS own
+    WHERE own.session_id = :session_id AND own.job_id IS NULL AND own.seq > :after
+  )
+ORDER BY seq LIMIT :limit;
 
 -- name: message_thread
-SELECT m.turn_seq, m.role, m.content_artifact_id, a.data FROM message AS m
-JOIN artifact AS a ON a.sha256 = m.content_artifact_id
-WHERE m.session_id = :session_id AND m.turn_seq <= :turn_seq ORDER BY m.turn_seq, m.seq;
+SELECT thread.turn_seq, thread.role, thread.content_artifact_id, a.data
+FROM (
+  SELECT said.turn_seq, said.seq, said.role, said.content_artifact_id
+  FROM job AS j JOIN message AS said ON said.job_id = j.job_id WHERE j.session_id = :session_id
+  UNION ALL
+  SELECT turn_seq, seq, role, content_artifact_id FROM message WHERE session_id = :session_id AND job_id IS NULL
+) AS thread JOIN artifact AS a ON a.sha256 = thread.content_artifact_id
+WHERE thread.turn_seq <= :turn_seq ORDER BY thread.turn_seq, thread.seq;
+
+-- name: message_stretch
+SELECT
+  rowid, session_id, seq, message_id, turn_id, turn_seq, job_id, role, content_hash, content_artifact_id, content_bytes,
+  timestamp_us, token_count, redacted, source_kind, trusted
+FROM message WHERE rowid > :after ORDER BY rowid LIMIT :limit;
 
 -- name: session_settle
 UPDATE session SET settled_tokens = settled_tokens + :settled_tokens,

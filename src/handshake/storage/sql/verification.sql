@@ -21,8 +21,20 @@ WHERE type = :type AND NOT EXISTS (SELECT 1 FROM session AS s WHERE s.session_id
 SELECT session_id FROM session WHERE session_id > :after ORDER BY session_id LIMIT :limit;
 
 -- name: message_evidence
-SELECT seq, message_id, role, content_hash, content_artifact_id, token_count, source_kind, trusted
-FROM message WHERE session_id = :session_id AND seq > :after ORDER BY seq LIMIT :limit;
+SELECT rowid, seq, message_id, role, content_hash, content_artifact_id, token_count, source_kind, trusted
+FROM message
+WHERE rowid IN (
+    SELECT said.rowid FROM job AS j JOIN message AS said ON said.job_id = j.job_id
+    WHERE j.session_id = :session_id AND said.session_id = :session_id
+    UNION ALL
+    SELECT own.rowid FROM message AS own WHERE own.session_id = :session_id AND own.job_id IS NULL
+  )
+  AND (seq, rowid) > (:after, :after_row)
+ORDER BY seq, rowid LIMIT :limit;
+
+-- name: message_astray
+SELECT m.message_id FROM message AS m LEFT JOIN job AS j ON j.job_id = m.job_id
+WHERE m.job_id IS NOT NULL AND m.session_id IS NOT j.session_id LIMIT 1;
 
 -- name: artifact_ids
 SELECT sha256 FROM artifact WHERE sha256 > :after ORDER BY sha256 LIMIT :limit;
