@@ -52,13 +52,14 @@ class Medium:
         self._chance = SeededChance(seed)
         self._dead = False
         self._trouble: tuple[Trouble, int] | None = None
+        self._cut_at: int | None = None
         self._quota: Bytes | None = None
 
     # Trouble
 
     def cut_at(self, operation: int) -> None:
         """Cut the power in the middle of the operation of this number; it and all after it fail, reads too."""
-        self._trouble = (Trouble.POWER_CUT, operation)
+        self._cut_at = operation
 
     def fill_at(self, operation: int) -> None:
         """Refuse every write for want of space, from the operation of this number on."""
@@ -76,7 +77,7 @@ class Medium:
         self._quota = quota
 
     def lift(self) -> None:
-        """End a full or a broken disk; a power cut cannot be lifted."""
+        """End a full or a broken disk; a power cut cannot be lifted, also one that is still to come."""
         self._trouble = None
         self._quota = None
 
@@ -87,7 +88,7 @@ class Medium:
     @property
     def in_trouble(self) -> bool:
         """Whether something is wrong with it, or will be at some operation."""
-        return self._trouble is not None or self._quota is not None
+        return (self._trouble, self._cut_at, self._quota) != (None, None, None)
 
     @property
     def is_dead(self) -> bool:
@@ -218,6 +219,8 @@ class Medium:
         """Count one operation; return the trouble that hits it, if it is none of those that refuse it."""
         self.check()
         self.operations += 1
+        if self._cut_at is not None and self.operations >= self._cut_at:
+            return Trouble.POWER_CUT
         if self._trouble is None or self.operations < self._trouble[1]:
             return None
         trouble = self._trouble[0]

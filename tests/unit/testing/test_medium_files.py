@@ -113,6 +113,18 @@ def test_full_disk_leaves_no_part_of_a_file(tmp_path: Path) -> None:
     assert content(disk) == {"a/a1": DATA, "a/a2": DATA}
 
 
+def test_power_cut_that_is_still_to_come_outlasts_a_full_disk(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "before")
+    disk.cut_at(3)
+    disk.fill_at(9)
+    disk.lift()
+    assert disk.in_trouble
+    with pytest.raises(OSError) as refused:
+        keep(disk, "a1")
+    assert refused.value.errno == errno.EIO
+    assert disk.is_dead
+
+
 def test_io_error_at_every_operation_is_raised(tmp_path: Path) -> None:
     for operation in range(1, 7):
         disk = Disk(tmp_path / f"{operation}")
