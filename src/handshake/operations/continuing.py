@@ -15,13 +15,13 @@ import msgspec
 
 from handshake.kernel.budget import expect
 from handshake.kernel.catalogue import SchedulerEnqueue
-from handshake.kernel.event import Context
 from handshake.kernel.ids import JobId
 from handshake.kernel.job import RunTicket
 from handshake.kernel.lane import Lane
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.settings import ASSUMED_OUTPUT_TOKENS, MAX_RUNS_PER_TURN
+from handshake.operations import records
 from handshake.operations.attempts import Attempted
 from handshake.ports.store import Tx
 
@@ -48,7 +48,7 @@ def insert(tx: Tx, queue: RunQueue, ticket: RunTicket, row: Attempted, following
     facts: Any = tx.row("job_following_facts", {"job_id": ticket.job_id})
     thread_bytes, max_output_tokens = facts
     expected = expect(thread_bytes, max_output_tokens or ASSUMED_OUTPUT_TOKENS, queue.limits.price_of(row.key))
-    enqueue_seq = tx.insert(
+    tx.insert(
         "job_follow",
         {
             "job_id": following.job_id,
@@ -65,31 +65,7 @@ def insert(tx: Tx, queue: RunQueue, ticket: RunTicket, row: Attempted, following
         priority=row.priority,
         session_id=ticket.session_id,
     )
-    before = row.context(ticket)
-    context = Context(
-        job_id=following.job_id,
-        model_id=before.model_id,
-        model_session_id=before.model_session_id,
-        mt_id=before.mt_id,
-        trace_id=before.trace_id,
-        wp_id=before.wp_id,
-    )
-    tx.append(event, context)
-    return QueuedRun(
-        job_id=following.job_id,
-        session_id=ticket.session_id,
-        enqueue_seq=enqueue_seq,
-        turn_seq=row.turn_seq,
-        lane=Lane(row.lane),
-        priority=row.priority,
-        key=row.key,
-        fairness_key=row.fairness_key,
-        attempt=0,
-        created_at_us=tx.now_us,
-        not_before_us=0,
-        trace_id=row.trace_id,
-        wp_id=row.wp_id,
-        mt_id=row.mt_id,
-        estimated_tokens=expected.tokens,
-        estimated_usd_micro=expected.usd_micro,
-    )
+    tx.append(event, msgspec.structs.replace(row.context(ticket), job_id=following.job_id))
+    queued = tx.row("job_queued", {"job_id": following.job_id})
+    assert queued is not None, "it was queued in this transaction"
+    return records.queued_run(queued)
