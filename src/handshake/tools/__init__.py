@@ -1,0 +1,1 @@
+"""Tools: the adapters that touch files, processes, the web and MCP servers; each is called by the Tool Gate only."""
