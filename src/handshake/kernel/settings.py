@@ -108,6 +108,22 @@ MAX_BUDGET_COUNT = 10**15
 """Most tokens or calls of a budget."""
 MAX_WORK_PACKET_BUDGETS = 1_000
 """Work packets with a budget of their own: every choice of the scheduler may look at each."""
+MAX_TOOL_ID_CHARS = 128
+"""An MCP server's tool has its server's name before its own."""
+MAX_TOOL_VERSION_CHARS = 32
+MAX_TOOL_DESCRIPTION_CHARS = 8_192
+"""What a model reads of one tool, besides its schema."""
+MAX_TOOL_SCHEMA_BYTES = 64 * 1024
+"""One schema of a tool; servers exist whose schemas have tens of kilobytes."""
+MAX_TOOL_SCHEMA_DEPTH = 48
+"""Deepest nesting of a schema."""
+MAX_TOOL_POINTERS = 64
+"""Sinks of a tool, and as many arguments that are content."""
+MAX_TOOL_CAPABILITIES = 32
+"""Templates of a tool; one may stand for every item of an argument."""
+MAX_TOOL_TEMPLATE_CHARS = 256
+"""One template, or one pointer."""
+
 PRICE_PLACES = 6
 """Decimal places of a price: micro-USD."""
 
