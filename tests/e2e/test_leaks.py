@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from handshake.bootstrap import init_workspace
-from handshake.gate.egress import Finished, ModelFault, TextPiece, ThreadMessage
+from handshake.gate.egress import Finished, ModelFault, TextPiece, ThreadMessage, ToolSchema
 from handshake.kernel.errors import InvalidEvent
 from handshake.kernel.ids import ModelId, ProviderId
 from handshake.kernel.job import Backend
@@ -30,7 +30,14 @@ class Talking:
     async def backend(self, model_id: ModelId) -> Backend:
         return Backend.LOCAL
 
-    def render(self, model_id: ModelId, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
+    def render(
+        self,
+        model_id: ModelId,
+        thread: Sequence[ThreadMessage],
+        *,
+        max_output_tokens: int | None,
+        tools: Sequence[ToolSchema] = (),
+    ) -> bytes:
         return b" ".join(message.text.encode() for message in thread)
 
     async def answer(self, egress_pass: EgressPass, call: ModelCall) -> AsyncGenerator[TextPiece | Finished, None]:

@@ -19,10 +19,11 @@ from handshake.ports.model import (
     ModelFault,
     TextPiece,
     ThreadMessage,
+    ToolSchema,
     claim_mint,
 )
 
-__all__ = ["CallLimits", "Egress", "Finished", "ModelFault", "TextPiece", "ThreadMessage"]
+__all__ = ["CallLimits", "Egress", "Finished", "ModelFault", "TextPiece", "ThreadMessage", "ToolSchema"]
 
 _mint = claim_mint()
 
@@ -61,14 +62,22 @@ class Egress:
                 hint="Start the engine, or correct base_url; `handshake doctor` asks every provider.",
             ) from broken
 
-    def render(self, ticket: RunTicket, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
-        """Return the exact body that `answer` would send for a thread.
+    def render(
+        self,
+        ticket: RunTicket,
+        thread: Sequence[ThreadMessage],
+        *,
+        max_output_tokens: int | None,
+        tools: Sequence[ToolSchema] = (),
+    ) -> bytes:
+        """Return the exact body that `answer` would send for a thread, and for the tools that the model may ask for.
 
         Raises:
             NotFound: no such provider.
-            InvalidRequest, Unsupported: the thread has no form at this provider.
+            InvalidRequest, TooLarge: the thread or the tools have no form at this provider.
         """
-        return self._model(ticket.provider_id).render(ticket.model_id, thread, max_output_tokens=max_output_tokens)
+        model = self._model(ticket.provider_id)
+        return model.render(ticket.model_id, thread, max_output_tokens=max_output_tokens, tools=tools)
 
     async def answer(
         self, ticket: RunTicket, body: bytes, limits: CallLimits

@@ -19,6 +19,10 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """One message: no model's context holds more text, and one cannot fill a request alone."""
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
 """One request body, also one built from a thread (08, HSK-413-TOO-LARGE)."""
+MAX_TOOLS_PER_REQUEST = 1_000
+"""Tools that one request offers a model."""
+MAX_WIRE_NAME_CHARS = 64
+"""Longest name of a tool that providers take."""
 MAX_ERROR_BODY_BYTES = 64 * 1024
 """What is kept of a provider's error body: enough to see why, small enough to stay inline."""
 MAX_INLINE_ARTIFACT_BYTES = 64 * 1024

@@ -5,8 +5,8 @@ Only `gate.egress` and the providers import this module (import contract "one do
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Never, Protocol, SupportsIndex
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any, Never, Protocol, SupportsIndex
 
 import msgspec
 
@@ -14,6 +14,7 @@ from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
 from handshake.kernel.job import Backend
 from handshake.kernel.message import MessageRole
 from handshake.kernel.retry import Fault
+from handshake.kernel.tool_message import CalledTool
 from handshake.kernel.usage import TokenUsage
 
 
@@ -99,6 +100,17 @@ class ThreadMessage(msgspec.Struct, frozen=True, gc=False):
 
     role: MessageRole
     text: str
+    """The content as it is stored; of TOOL_CALL and TOOL_RESULT, what `kernel.tool_message` writes."""
+
+
+class ToolSchema(msgspec.Struct, frozen=True, gc=False):
+    """A tool as a model is told of it; generated from the registry."""
+
+    name: str
+    """As `kernel.tool_name.wire_name` spells its id."""
+    description: str
+    input_schema: Mapping[str, Any]
+    """JSON Schema of an object; its members are sent in the order that they have here."""
 
 
 class TextPiece(msgspec.Struct, frozen=True, gc=False):
@@ -113,6 +125,8 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     finish_reason: str | None
     """A token of the wire form's closed vocabulary, `other` for words outside it, None if none was given."""
     usage: TokenUsage | None
+    tool_calls: tuple[CalledTool, ...] = ()
+    """What the model asked for, in its order; ids are unique in one answer, names and arguments as it wrote them."""
 
 
 class ModelFault(Exception):
@@ -136,7 +150,14 @@ class Model(Protocol):
         """
         ...
 
-    def render(self, model_id: ModelId, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
+    def render(
+        self,
+        model_id: ModelId,
+        thread: Sequence[ThreadMessage],
+        *,
+        max_output_tokens: int | None,
+        tools: Sequence[ToolSchema] = (),
+    ) -> bytes:
         """Return the exact body of a request, a pure function of its arguments (03 §2, runtime form)."""
         ...
 

@@ -24,7 +24,16 @@ from handshake.kernel.ids import ModelId, ProviderId
 from handshake.kernel.job import Backend
 from handshake.kernel.retry import Fault, FaultKind
 from handshake.kernel.usage import TokenUsage
-from handshake.ports.model import EgressPass, Finished, Model, ModelCall, ModelFault, TextPiece, ThreadMessage
+from handshake.ports.model import (
+    EgressPass,
+    Finished,
+    Model,
+    ModelCall,
+    ModelFault,
+    TextPiece,
+    ThreadMessage,
+    ToolSchema,
+)
 from handshake.providers.wire_openai import chat_request
 
 MAX_CASSETTE_BYTES = 64 * 1024 * 1024
@@ -129,9 +138,16 @@ class CassetteModel:
         """Local: nothing is sent anywhere."""
         return Backend.LOCAL
 
-    def render(self, model_id: ModelId, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
+    def render(
+        self,
+        model_id: ModelId,
+        thread: Sequence[ThreadMessage],
+        *,
+        max_output_tokens: int | None,
+        tools: Sequence[ToolSchema] = (),
+    ) -> bytes:
         """Return the body that the recorded provider would be sent."""
-        return chat_request(model_id, thread, max_output_tokens=max_output_tokens)
+        return chat_request(model_id, thread, max_output_tokens=max_output_tokens, tools=tools)
 
     async def answer(self, egress_pass: EgressPass, call: ModelCall) -> AsyncGenerator[TextPiece | Finished, None]:
         """Yield the recorded pieces of `call.body`."""
@@ -177,9 +193,16 @@ class RecordingModel:
         """Decide as the recorded model does."""
         return await self._model.backend(model_id)
 
-    def render(self, model_id: ModelId, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
+    def render(
+        self,
+        model_id: ModelId,
+        thread: Sequence[ThreadMessage],
+        *,
+        max_output_tokens: int | None,
+        tools: Sequence[ToolSchema] = (),
+    ) -> bytes:
         """Return the recorded model's body."""
-        return self._model.render(model_id, thread, max_output_tokens=max_output_tokens)
+        return self._model.render(model_id, thread, max_output_tokens=max_output_tokens, tools=tools)
 
     async def answer(self, egress_pass: EgressPass, call: ModelCall) -> AsyncGenerator[TextPiece | Finished, None]:
         """Yield the model's pieces; the exchange is in the file before the last one is handed on.

@@ -16,7 +16,16 @@ from handshake.kernel.locality import Declared, Endpoint
 from handshake.kernel.retry import Fault, FaultKind
 from handshake.kernel.settings import MAX_ERROR_BODY_BYTES, MAX_REQUEST_BYTES
 from handshake.ports.clock import Clock
-from handshake.ports.model import CallLimits, EgressPass, Finished, ModelCall, ModelFault, TextPiece, ThreadMessage
+from handshake.ports.model import (
+    CallLimits,
+    EgressPass,
+    Finished,
+    ModelCall,
+    ModelFault,
+    TextPiece,
+    ThreadMessage,
+    ToolSchema,
+)
 from handshake.providers.http_exchange import Exchange, Transport
 from handshake.providers.http_transport import HttpTransport
 from handshake.providers.locality import MAX_LISTING_BYTES, PROBE_LIMIT_MS, Asked, Boundary, Lookup, system_lookup
@@ -72,9 +81,16 @@ class HttpModel:
             return Backend.CLOUD
         return await self._boundary.model(model_id, self._ask)
 
-    def render(self, model_id: ModelId, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
+    def render(
+        self,
+        model_id: ModelId,
+        thread: Sequence[ThreadMessage],
+        *,
+        max_output_tokens: int | None,
+        tools: Sequence[ToolSchema] = (),
+    ) -> bytes:
         """Return the exact body of a request, in runtime form (03 §2)."""
-        return chat_request(model_id, thread, max_output_tokens=max_output_tokens)
+        return chat_request(model_id, thread, max_output_tokens=max_output_tokens, tools=tools)
 
     async def answer(self, egress_pass: EgressPass, call: ModelCall) -> AsyncGenerator[TextPiece | Finished, None]:
         """Send `call.body` and yield pieces as they arrive; see `ports.model.Model`."""

@@ -11,19 +11,22 @@ from typing import Any, Protocol
 
 import msgspec
 
-from handshake.kernel.canonical import canonical_body
-from handshake.kernel.errors import InvalidRequest, Unsupported
+from handshake.kernel.canonical import Ordered, canonical_body
+from handshake.kernel.errors import InvalidRequest
 from handshake.kernel.message import MessageRole
 from handshake.kernel.retry import FaultKind
+from handshake.kernel.tool_message import ToolAnswer
+from handshake.kernel.tool_name import sendable_name
 from handshake.kernel.units import MAX_SAFE_INTEGER
 from handshake.kernel.usage import TokenUsage
-from handshake.ports.model import Finished, TextPiece, ThreadMessage
+from handshake.ports.model import Finished, TextPiece, ThreadMessage, ToolSchema
 from handshake.providers.wire_sse import EventStream, WireFault
+from handshake.providers.wire_thread import Said, ordered_tools, sendable_arguments, spoken
 
 PATH = "/chat/completions"
 """The operation, below the base URL."""
 ROLES = {MessageRole.SYSTEM: "system", MessageRole.USER: "user", MessageRole.ASSISTANT: "assistant"}
-"""Who speaks, in this form; the roles of tool calls need tools, which are not sent."""
+"""Who speaks, in this form; calls stand in the model's messages, results are the role `tool`."""
 FINISH_REASONS = frozenset({"stop", "length", "content_filter", "tool_calls", "function_call"})
 """What `finish_reason` may say; any other word of a provider becomes `OTHER_REASON`."""
 OTHER_REASON = "other"
@@ -74,7 +77,12 @@ _Broken = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 def chat_request(
-    model: str, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None, stream: bool = True
+    model: str,
+    thread: Sequence[ThreadMessage],
+    *,
+    max_output_tokens: int | None,
+    tools: Sequence[ToolSchema] = (),
+    stream: bool = True,
 ) -> bytes:
     """Return the body of one chat request in runtime form: the same arguments give the same bytes.
 
@@ -82,19 +90,19 @@ def chat_request(
         model: the model's name at the provider.
         thread: the messages in order, at least one.
         max_output_tokens: longest answer, at least 1; None leaves it to the engine.
+        tools: what the model may ask for, in any order; they are sent in the order of their names.
         stream: ask for a stream, with usage at its end.
 
     Raises:
-        InvalidRequest: no message, no room for an answer, or a lone surrogate in a text.
-        Unsupported: a message of a role that this form does not send.
+        InvalidRequest: no message, no room for an answer, a lone surrogate in a text, a result without its call,
+            or a tool whose name is taken or none for the wire.
+        TooLarge: more than `MAX_TOOLS_PER_REQUEST` tools.
+        IntegrityBroken: a tool message that we did not write.
     """
     if not thread or (max_output_tokens is not None and max_output_tokens < 1):
         raise InvalidRequest(field="max_output_tokens" if thread else "thread", reason="empty")
-    foreign = [message.role for message in thread if message.role not in ROLES]
-    if foreign:
-        raise Unsupported(field="role", role=foreign[0].value)
     body: dict[str, object] = {
-        "messages": [{"content": message.text, "role": ROLES[message.role]} for message in thread],
+        "messages": [_message(one) for one in spoken(thread)],
         "model": model,
         "stream": stream,
     }
@@ -102,7 +110,37 @@ def chat_request(
         body["max_tokens"] = max_output_tokens
     if stream:
         body["stream_options"] = {"include_usage": True}
+    if tools:
+        body["tools"] = [_tool(one) for one in ordered_tools(tools)]
     return canonical_body(body)
+
+
+def _message(one: Said | ToolAnswer) -> dict[str, object]:
+    if isinstance(one, ToolAnswer):
+        return {"content": one.content, "role": "tool", "tool_call_id": one.call_id}
+    if not one.calls:
+        return {"content": one.text, "role": ROLES[one.role]}
+    # Null beside calls is what every engine takes; beside an empty text some drop the calls.
+    return {
+        "content": one.text or None,
+        "role": ROLES[one.role],
+        "tool_calls": [
+            {
+                "function": {"arguments": sendable_arguments(call.arguments), "name": sendable_name(call.name)},
+                "id": call.call_id,
+                "type": "function",
+            }
+            for call in one.calls
+        ],
+    }
+
+
+def _tool(tool: ToolSchema) -> dict[str, object]:
+    parameters = Ordered(tool.input_schema)
+    return {
+        "function": {"description": tool.description, "name": tool.name, "parameters": parameters},
+        "type": "function",
+    }
 
 
 def model_of(body: bytes) -> str:

@@ -7,7 +7,7 @@ from typing import cast
 
 import msgspec
 
-from handshake.gate.egress import CallLimits, Egress, Finished, ModelFault, TextPiece, ThreadMessage
+from handshake.gate.egress import CallLimits, Egress, Finished, ModelFault, TextPiece, ThreadMessage, ToolSchema
 from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
 from handshake.kernel.job import Backend, RunTicket
 from handshake.ports.model import EgressPass, Model, ModelCall
@@ -48,7 +48,14 @@ class PassKeeper:
         """Local: nothing is sent anywhere."""
         return Backend.LOCAL
 
-    def render(self, model_id: ModelId, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
+    def render(
+        self,
+        model_id: ModelId,
+        thread: Sequence[ThreadMessage],
+        *,
+        max_output_tokens: int | None,
+        tools: Sequence[ToolSchema] = (),
+    ) -> bytes:
         """Nothing."""
         return b""
 

@@ -11,7 +11,7 @@ from handshake.kernel.ids import ModelId, ProviderId
 from handshake.kernel.job import Backend
 from handshake.kernel.retry import Fault
 from handshake.kernel.usage import TokenUsage
-from handshake.ports.model import EgressPass, Finished, ModelCall, ModelFault, TextPiece, ThreadMessage
+from handshake.ports.model import EgressPass, Finished, ModelCall, ModelFault, TextPiece, ThreadMessage, ToolSchema
 
 Step = str | Fault | asyncio.Event
 """What a model does next: say text, fail, or wait until the event is set."""
@@ -29,10 +29,12 @@ class _Said(msgspec.Struct, frozen=True):
     text: str
 
 
-class _Request(msgspec.Struct, frozen=True):
+class _Request(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str
     thread: list[_Said]
     max_output_tokens: int | None
+    tools: list[str] = []
+    """Names of the tools that were offered."""
 
 
 class ScriptedModel:
@@ -54,10 +56,17 @@ class ScriptedModel:
         """Local: nothing leaves the process."""
         return Backend.LOCAL
 
-    def render(self, model_id: ModelId, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
+    def render(
+        self,
+        model_id: ModelId,
+        thread: Sequence[ThreadMessage],
+        *,
+        max_output_tokens: int | None,
+        tools: Sequence[ToolSchema] = (),
+    ) -> bytes:
         """Return the request as JSON of its own form."""
         said = [_Said(message.role.value, message.text) for message in thread]
-        return msgspec.json.encode(_Request(model_id, said, max_output_tokens))
+        return msgspec.json.encode(_Request(model_id, said, max_output_tokens, [tool.name for tool in tools]))
 
     async def answer(self, egress_pass: EgressPass, call: ModelCall) -> AsyncGenerator[TextPiece | Finished, None]:
         """Follow the script for the last message of the request."""

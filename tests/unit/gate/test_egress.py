@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from handshake.gate.egress import CallLimits, Egress, Finished, ModelFault, TextPiece, ThreadMessage
+from handshake.gate.egress import CallLimits, Egress, Finished, ModelFault, TextPiece, ThreadMessage, ToolSchema
 from handshake.kernel.errors import ConsentRequired, EndpointBlocked, NotFound, StateConflict
 from handshake.kernel.ids import ModelId, ProviderId
 from handshake.kernel.job import Backend
@@ -41,7 +41,14 @@ class Adapter:
             raise self.place
         return self.place
 
-    def render(self, model_id: ModelId, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
+    def render(
+        self,
+        model_id: ModelId,
+        thread: Sequence[ThreadMessage],
+        *,
+        max_output_tokens: int | None,
+        tools: Sequence[ToolSchema] = (),
+    ) -> bytes:
         return f"{model_id} {[message.text for message in thread]} {max_output_tokens}".encode()
 
     async def answer(self, egress_pass: EgressPass, call: ModelCall) -> AsyncGenerator[TextPiece | Finished, None]:

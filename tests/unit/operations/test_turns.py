@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from handshake.gate.egress import Finished, TextPiece, ThreadMessage
+from handshake.gate.egress import Finished, TextPiece, ThreadMessage, ToolSchema
 from handshake.kernel.errors import HandshakeError, StoreFailed, Unsupported
 from handshake.kernel.ids import ModelId
 from handshake.kernel.job import JobState
@@ -151,7 +151,14 @@ async def test_a_request_that_is_too_large_is_not_sent(limit: str, monkeypatch: 
 
 async def test_a_thread_that_cannot_be_rendered_fails_before_anything_is_sent() -> None:
     class Refusing(ScriptedModel):
-        def render(self, model_id: ModelId, thread: Sequence[ThreadMessage], *, max_output_tokens: int | None) -> bytes:
+        def render(
+            self,
+            model_id: ModelId,
+            thread: Sequence[ThreadMessage],
+            *,
+            max_output_tokens: int | None,
+            tools: Sequence[ToolSchema] = (),
+        ) -> bytes:
             raise Unsupported(field="role")
 
     model = Refusing()

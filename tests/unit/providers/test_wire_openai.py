@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
-from handshake.kernel.errors import InvalidRequest, Unsupported
+from handshake.kernel.errors import IntegrityBroken, InvalidRequest
 from handshake.kernel.message import MessageRole
 from handshake.kernel.retry import FaultKind
+from handshake.kernel.tool_message import CalledTool, ToolAnswer, answer_content, call_content
+from handshake.kernel.tool_name import sendable_name
 from handshake.kernel.usage import TokenUsage
-from handshake.ports.model import Finished, TextPiece, ThreadMessage
+from handshake.ports.model import Finished, TextPiece, ThreadMessage, ToolSchema
 from handshake.providers.wire_openai import StreamedAnswer, WholeAnswer, chat_request, model_of
 from handshake.providers.wire_sse import WireFault
+from handshake.providers.wire_thread import NO_RESULT
 from tests.requirement import requirement
 
 THREAD = [
@@ -76,9 +79,66 @@ def test_what_has_no_form_is_refused() -> None:
         chat_request("x", THREAD, max_output_tokens=0)
     with pytest.raises(InvalidRequest):
         chat_request("x", [ThreadMessage(MessageRole.USER, "\ud800")], max_output_tokens=1)
-    with pytest.raises(Unsupported) as unsupported:
-        chat_request("x", [ThreadMessage(MessageRole.TOOL_RESULT, "42")], max_output_tokens=1)
-    assert unsupported.value.context == {"field": "role", "role": "TOOL_RESULT"}
+    for role in (MessageRole.TOOL_RESULT, MessageRole.TOOL_CALL):
+        with pytest.raises((InvalidRequest, IntegrityBroken)):
+            chat_request("x", [ThreadMessage(role, "42")], max_output_tokens=1)
+
+
+TOOLS = [
+    ToolSchema("workspace__file__read", "Read a file.", {"type": "object", "properties": {"path": {}, "from": {}}}),
+    ToolSchema("process__run", "", {"type": "object"}),
+]
+CALLED = [
+    ThreadMessage(MessageRole.USER, "Grüße"),
+    ThreadMessage(MessageRole.ASSISTANT, "I look."),
+    ThreadMessage(MessageRole.TOOL_CALL, call_content(CalledTool("c1", "process__run", '{"a": 1.0}')).decode()),
+    ThreadMessage(MessageRole.TOOL_CALL, call_content(CalledTool("c2", "no such", "{oops")).decode()),
+    ThreadMessage(MessageRole.TOOL_RESULT, answer_content(ToolAnswer("c1", "ok", is_error=False)).decode()),
+    ThreadMessage(MessageRole.TOOL_RESULT, answer_content(ToolAnswer("c2", "not a tool", is_error=True)).decode()),
+    ThreadMessage(MessageRole.ASSISTANT, ""),
+    ThreadMessage(MessageRole.TOOL_CALL, call_content(CalledTool("c3", "process__run", "{}")).decode()),
+]
+
+
+def test_tools_have_one_byte_form_in_stable_order() -> None:
+    body = chat_request("x", THREAD[:1], max_output_tokens=None, tools=TOOLS, stream=False)
+    assert body == (
+        b'{"messages":[{"content":"Be brief.","role":"system"}],"model":"x","stream":false,"tools":['
+        b'{"function":{"description":"","name":"process__run","parameters":{"type":"object"}},"type":"function"},'
+        b'{"function":{"description":"Read a file.","name":"workspace__file__read","parameters":'
+        b'{"type":"object","properties":{"path":{},"from":{}}}},"type":"function"}]}'
+    )
+    assert body == chat_request("x", THREAD[:1], max_output_tokens=None, tools=TOOLS[::-1], stream=False)
+
+
+@requirement("message.thread.rebuilds_same_bytes")
+def test_calls_and_their_results_have_one_byte_form() -> None:
+    body = chat_request("x", CALLED, max_output_tokens=None, stream=False)
+    assert json.loads(body)["messages"] == [
+        {"role": "user", "content": "Grüße"},
+        {
+            "role": "assistant",
+            "content": "I look.",
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "process__run", "arguments": '{"a": 1.0}'}},
+                {
+                    "id": "c2",
+                    "type": "function",
+                    "function": {"name": sendable_name("no such"), "arguments": '{"unreadable":"{oops"}'},
+                },
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "ok"},
+        {"role": "tool", "tool_call_id": "c2", "content": "not a tool"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c3", "type": "function", "function": {"name": "process__run", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c3", "content": NO_RESULT},
+    ]
+    assert body == chat_request("x", list(CALLED), max_output_tokens=None, stream=False)
+    assert body.startswith(b'{"messages":[{"content":"Gr\xc3\xbc\xc3\x9fe","role":"user"},{"content":"I look.","role":')
 
 
 def test_a_body_names_its_model() -> None:
