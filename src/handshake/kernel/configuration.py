@@ -15,6 +15,13 @@ from typing import Any
 import msgspec
 
 from handshake.kernel.layer import Layer, LayerName, Leaf, Path, Table, dotted, leaves, refuse
+from handshake.kernel.mcp_settings import (
+    MAX_MCP_MAPPED_TOOLS,
+    MAX_MCP_SERVERS,
+    MAX_MCP_VARIABLES,
+    RESERVED_SERVER_NAMES,
+    McpServerSettings,
+)
 from handshake.kernel.settings import (
     MAX_ALIASES,
     MAX_CONCURRENCY_GROUPS,
@@ -31,6 +38,10 @@ from handshake.kernel.suggestion import suggest
 _ORDER = tuple(LayerName)
 _PROVIDER = ("providers", "*")
 _ADDRESS = (*_PROVIDER, "base_url")
+_MCP_SERVER = ("mcp", "servers", "*")
+_OF_COMMAND = ("env", "cwd", "network")
+_OF_URL = ("credential", "run_by_operator")
+"""What is said of an MCP server that is started, and of one that is reached over HTTP."""
 _OF_ADDRESS = ("credential", "run_by_operator")
 """What is said of a provider's address, and is not true of another one."""
 _LOOSEST_FIRST: dict[Path, tuple[object, ...]] = {
@@ -71,6 +82,9 @@ _MOST_ENTRIES: dict[Path, int] = {
     (*_PROVIDER, "models", "*"): MAX_MODELS_PER_PROVIDER,
     ("aliases", "*"): MAX_ALIASES,
     ("scheduler", "concurrency_groups", "*"): MAX_CONCURRENCY_GROUPS,
+    _MCP_SERVER: MAX_MCP_SERVERS,
+    (*_MCP_SERVER, "env", "*"): MAX_MCP_VARIABLES,
+    (*_MCP_SERVER, "tools", "*"): MAX_MCP_MAPPED_TOOLS,
 }
 
 
@@ -116,12 +130,14 @@ def resolve(layers: Iterable[Layer]) -> Configuration:
 
     Raises:
         InvalidConfig: a key is unknown; a value is of the wrong type, out of range, or looser than an earlier
-            layer or `[limits]` allows; a provider is incomplete; a group has no limit.
+            layer or `[limits]` allows; a provider or MCP server is incomplete, or two layers describe one MCP server;
+            a group has no limit.
     """
     merge = _Merge()
     for layer in sorted(layers, key=lambda one: _ORDER.index(one.name)):
         found = list(leaves(layer))
         _refuse_looser(merge, layer.name, found)
+        _refuse_described_again(merge, layer.name, found)
         _detach_moved(merge, found)
         for leaf in found:
             merge.put(leaf, layer.name)
@@ -129,6 +145,8 @@ def resolve(layers: Iterable[Layer]) -> Configuration:
     _fit_reserve(merge)
     _check_entries(merge)
     settings = msgspec.convert(_nested(merge.values.values()), Settings)
+    for name, server in settings.mcp.servers.items():
+        _check_mcp_server(merge, name, server)
     _check_groups(merge, settings)
     return Configuration(settings, {dotted(path): origin for path, origin in merge.origins.items()})
 
@@ -148,6 +166,13 @@ def _refuse_looser(merge: _Merge, layer: LayerName, found: list[Leaf]) -> None:
             address = (*path[:-1], "base_url")
             if address in merge.values and address not in own:
                 refuse(layer, path, "not_beside_base_url", than=merge.origins[address].value)
+
+
+def _refuse_described_again(merge: _Merge, layer: LayerName, found: list[Leaf]) -> None:
+    """Refuse a word about an MCP server of an earlier layer: what it runs and may do is read in one place."""
+    for path, pattern, _ in found:
+        if pattern == _MCP_SERVER and path in merge.values:
+            refuse(layer, path, "given_by_earlier_layer", than=merge.origins[path].value)
 
 
 def _detach_moved(merge: _Merge, found: list[Leaf]) -> None:
@@ -204,6 +229,22 @@ def _check_entries(merge: _Merge) -> None:
             counts[path[:-1]] = counts.get(path[:-1], 0) + 1
             if counts[path[:-1]] > _MOST_ENTRIES[pattern]:
                 refuse(merge.origins[path], path[:-1], "too_many", expected=f"at most {_MOST_ENTRIES[pattern]} entries")
+
+
+def _check_mcp_server(merge: _Merge, name: str, server: McpServerSettings) -> None:
+    """Refuse an MCP server that is neither a command nor an address, is both, or is told what is for the other."""
+    path = (*_MCP_SERVER[:-1], name)
+    layer = merge.origins[path]
+    if name in RESERVED_SERVER_NAMES:
+        refuse(layer, path, "reserved", expected="another name")
+    if not server.command and server.url is None:
+        refuse(layer, (*path, "command"), "missing", hint="Give it a command to start, or the url of a running server.")
+    if server.command and server.url is not None:
+        refuse(layer, (*path, "url"), "not_beside_command")
+    for key in _OF_URL if server.command else _OF_COMMAND:
+        given = [one for one in merge.values if one[: len(path) + 1] == (*path, key)]
+        if given:
+            refuse(layer, given[0], "not_beside_command" if server.command else "not_beside_url")
 
 
 def _check_groups(merge: _Merge, settings: Settings) -> None:

@@ -20,7 +20,7 @@ import msgspec
 
 from handshake.kernel.errors import EndpointBlocked, InvalidBaseUrl
 from handshake.kernel.job import Backend
-from handshake.kernel.settings import MAX_URL_CHARS
+from handshake.kernel.section import MAX_URL_CHARS
 
 MAX_ADDRESSES = 64
 """Addresses of one name; a name with more is not a provider."""

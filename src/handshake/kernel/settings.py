@@ -9,9 +9,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
 from handshake.kernel.lane import MAX_WEIGHT, Lane
+from handshake.kernel.mcp_settings import McpSettings
+from handshake.kernel.section import CredentialReference, Section, Text, Url
 
 # ── Bounds that no configuration changes ───────────────────────────────────────────────────────────────────
 
@@ -34,12 +36,8 @@ MIN_FREE_BYTES = 64 * 1024 * 1024
 OFF_LOOP_BYTES = 256 * 1024
 """From this size on, bytes are read and hashed off the event loop: a millisecond is what a loop turn may cost."""
 
-MAX_NAME_CHARS = 200
-"""Titles, roles, model ids and reasons: one line on a screen."""
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 """What client libraries allow themselves."""
-MAX_URL_CHARS = 2_000
-"""A base URL; longer ones are not addresses."""
 
 MAX_BATCH_UNITS = 256
 """Units of work that share one commit: beyond some hundred a batch only adds waiting."""
@@ -147,8 +145,6 @@ Price = Annotated[int, Meta(ge=0, le=MAX_PRICE_USD_MICRO, extra={"decimal_places
 BudgetCount = Annotated[int, Meta(ge=0, le=MAX_BUDGET_COUNT)]
 BudgetUsd = Annotated[int, Meta(ge=0, le=MAX_BUDGET_USD_MICRO, extra={"decimal_places": PRICE_PLACES})]
 """As `Price`."""
-Text = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
-"""One line of printable characters, as every text of a configuration (`kernel.configuration` sees to it)."""
 ProviderName = Annotated[
     str,
     Meta(
@@ -167,15 +163,6 @@ GroupName = Annotated[
         extra={"expected": "1 to 64 letters, digits and _ . : -"},
     ),
 ]
-Url = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=MAX_URL_CHARS,
-        pattern="^https?://[!-~]+$",
-        extra={"expected": "an http:// or https:// URL"},
-    ),
-]
 ModelReference = Annotated[
     str,
     Meta(
@@ -185,16 +172,6 @@ ModelReference = Annotated[
         extra={"expected": "PROVIDER/MODEL"},
     ),
 ]
-CredentialReference = Annotated[
-    str,
-    Meta(
-        min_length=5,
-        max_length=1_000,
-        pattern="^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|keyring:.+)$",
-        extra={"expected": "env:NAME, file:PATH or keyring:SERVICE/USER, never the credential itself"},
-    ),
-]
-"""Where a credential is found."""
 
 
 class Dialect(StrEnum):
@@ -236,10 +213,6 @@ class LocalRuns(StrEnum):
 
 
 # ── Sections ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the configuration."""
 
 
 class ModelSettings(Section, frozen=True, kw_only=True):
@@ -424,4 +397,5 @@ class Settings(Section, frozen=True, kw_only=True):
     calls: CallSettings = field(default_factory=CallSettings)
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
     budgets: WorkspaceBudgets = field(default_factory=WorkspaceBudgets)
+    mcp: McpSettings = field(default_factory=McpSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)

@@ -13,7 +13,8 @@ from handshake.kernel.budget import BudgetType
 from handshake.kernel.errors import InvalidRequest, Unsupported
 from handshake.kernel.ids import ModelId, ProviderId, is_uuid
 from handshake.kernel.schema import Unfit, expectation, fields_of, plain, read
-from handshake.kernel.settings import MAX_NAME_CHARS, BudgetSettings, Dialect, Settings
+from handshake.kernel.section import MAX_NAME_CHARS
+from handshake.kernel.settings import BudgetSettings, Dialect, Settings
 from handshake.kernel.suggestion import suggest
 
 RESERVED_ROLES = ("operator", "frontend", "orchestrator", "worker", "coder", "validator")

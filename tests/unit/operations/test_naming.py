@@ -10,8 +10,9 @@ import pytest
 from handshake.kernel.budget import BudgetType
 from handshake.kernel.errors import InvalidRequest
 from handshake.kernel.lane import Lane
+from handshake.kernel.section import MAX_NAME_CHARS
 from handshake.kernel.session import MemoryPolicy
-from handshake.kernel.settings import MAX_NAME_CHARS, Dialect, ProviderSettings, Settings
+from handshake.kernel.settings import Dialect, ProviderSettings, Settings
 from handshake.operations import naming
 from tests.requirement import requirement
 

@@ -13,7 +13,8 @@ from msgspec import Meta, Struct, field
 
 from handshake.kernel.job import DEFAULT_PRIORITY, LOWEST_PRIORITY
 from handshake.kernel.lane import Lane
-from handshake.kernel.settings import ProviderName, Settings, Text
+from handshake.kernel.section import Text
+from handshake.kernel.settings import ProviderName, Settings
 
 MAX_MS = 30 * 24 * 3_600_000
 """Longest span of a scenario: a month."""
