@@ -81,6 +81,35 @@ DESK_RECOVERY_EXPIRY_S = 7 * 86_400
 MAX_RECOVERIES = 100
 """Times in a row that a lost run may be queued again at most: a run that ends every runtime must come to a person."""
 
+MAX_PATH_CHARS = 1_024
+"""A workspace-relative path: what tools are asked for and what they show."""
+MAX_PATH_DEPTH = 64
+"""Folders above a file; a deeper tree is not walked either."""
+MAX_PATH_STEP_BYTES = 255
+"""One name in a folder: no common file system has longer ones."""
+MAX_TOOL_FILE_BYTES = 8 * 1024 * 1024
+"""A file that tools write, patch or search whole; of a larger one a range can be read."""
+MAX_WALKED_ENTRIES = 200_000
+"""Names that one call looks at: a large repository with its dependencies, in a second or two."""
+MAX_LISTED_ENTRIES = 2_000
+"""Names that one call returns at most."""
+MAX_SEARCHED_BYTES = 256 * 1024 * 1024
+"""What one search reads at most."""
+MAX_FOUND_LINES = 1_000
+"""Lines that one search returns at most."""
+MAX_FOUND_LINE_CHARS = 400
+"""How much of a found line is shown: minified files have lines of megabytes."""
+MAX_QUERY_CHARS = 512
+"""What is searched for."""
+MAX_PATTERN_PROGRAM_BYTES = 256 * 1024
+"""What a regular expression compiles to: its size is what one step of the matching costs."""
+MAX_PATCHED_FILES = 64
+"""Files of one patch."""
+MAX_FILE_EDITS = 256
+"""Replacements, or hunks, in one file of a patch."""
+MAX_FILE_THREADS = 4
+"""Calls of file tools that are carried out at once: more only wait for the same disk."""
+
 DEFAULT_PAGE_ITEMS = 50
 """Items of a list when nobody says how many."""
 MAX_PAGE_ITEMS = 1_000

@@ -79,6 +79,11 @@ class Reach(msgspec.Struct, frozen=True, gc=False):
     write: tuple[str, ...] = ()
     execute: tuple[str, ...] = ()
     http: tuple[str, ...] = ()
+    denied_read: tuple[str, ...] = ()
+    """Scopes inside of `read` that are denied, or that need an approval which this call does not have: what a call
+    comes to by a link, or by looking through a folder, must be allowed as if it had been asked for."""
+    denied_write: tuple[str, ...] = ()
+    """As `denied_read`, inside of `write`."""
     host_execution: bool = False
     """Whether the operator granted `proc.exec:host`: commands without a sandbox."""
 
