@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +16,8 @@ settings.register_profile(
 )
 settings.load_profile("repeatable")
 audit.install()
+_state = tempfile.TemporaryDirectory(prefix="handshake-state-")
+os.environ["XDG_STATE_HOME"] = _state.name  # what tests make and accept is nothing that the developer's home learns of
 
 
 @pytest.fixture(autouse=True)

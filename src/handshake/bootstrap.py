@@ -44,7 +44,7 @@ from handshake.scheduler.desk_expiry import DeskExpiry
 from handshake.scheduler.dispatcher import Dispatcher
 from handshake.storage import signing, workspace_folder
 from handshake.storage.ballast import Ballast
-from handshake.storage.config_file import read_layer, user_file
+from handshake.storage.config_file import home_folder, read_layer, user_file
 from handshake.storage.files import OsFiles
 from handshake.storage.instance_lock import Holder, InstanceLock, is_held, read_holder
 from handshake.storage.readonly_store import ReadOnlyStore
@@ -52,9 +52,11 @@ from handshake.storage.schema import engine_version
 from handshake.storage.secrets import Secrets
 from handshake.storage.signing import SigningKey
 from handshake.storage.sqlite_store import Place, SqliteStore, create, free_bytes_of
+from handshake.storage.trusted_configs import ConfigTrust, TrustedConfigs, state_folder
 from handshake.storage.workspace_folder import WorkspaceFolder
 
 __all__ = [
+    "ConfigTrust",
     "Configuration",
     "Holder",
     "ReadOnlyStore",
@@ -78,6 +80,7 @@ __all__ = [
     "open_runtime",
     "read_only",
     "repair",
+    "trusted_configs",
     "verifier_key",
     "verify_log",
 ]
@@ -116,14 +119,21 @@ class Runtime(msgspec.Struct):
 def configure(root: Path | None, flags: Mapping[str, str] | None = None) -> Configuration:
     """Return the configuration from all layers (07 §1); `root` is the workspace's folder, if there is one.
 
+    A workspace's configuration that this user neither made nor accepted may only tighten limits.
+
     Raises:
         InvalidConfig: a key, type or range is wrong, or a layer is looser than one before it.
     """
-    layers: list[Layer] = [read_layer(user_file(os.environ, _home()), LayerName.USER)]
+    layers: list[Layer] = [read_layer(user_file(os.environ, home_folder()), LayerName.USER)]
     if root is not None:
-        layers.append(read_layer(WorkspaceFolder(root).config, LayerName.WORKSPACE))
+        layers.append(trusted_configs().look(WorkspaceFolder(root)).layer)
     layers += [from_environment(os.environ), from_flags(flags or {})]
     return resolve(layers)
+
+
+def trusted_configs() -> TrustedConfigs:
+    """Return the records of which configurations this user made or accepted."""
+    return TrustedConfigs(state_folder(os.environ, home_folder()), MachineChance())
 
 
 def init_workspace(root: Path) -> WorkspaceFolder:
@@ -134,6 +144,7 @@ def init_workspace(root: Path) -> WorkspaceFolder:
         StoreFailed: it cannot be made.
     """
     clock, chance, files = MachineClock(), MachineChance(), OsFiles()
+    brought = WorkspaceFolder(root).config.exists()
     workspace_id = uuid7(clock.now_us(), chance.bits(CHANCE_BITS))
 
     def build(draft: WorkspaceFolder) -> None:
@@ -141,6 +152,8 @@ def init_workspace(root: Path) -> WorkspaceFolder:
         signing.publish(key, draft.keys, files=files)
         create(Place(draft.database, draft.artifacts), workspace_id, clock.now_us())
         draft.database.chmod(0o600)  # what SQLite makes beside it has the same mode
+        if not brought:
+            trusted_configs().remember_own(draft, WorkspaceFolder(root.absolute()))
 
     return workspace_folder.init(root, build, workspace_id)
 
@@ -464,15 +477,6 @@ def known_models(settings: Settings) -> KnownModels:
         for provider, entry in settings.providers.items()
         for model, known in entry.models.items()
     }
-
-
-def _home() -> Path:
-    """Return the user's home; for a user without one, a place that holds nothing: never the current folder."""
-    try:
-        home = Path.home()
-    except RuntimeError:
-        return Path(os.devnull)
-    return home if home.is_absolute() else Path(os.devnull)
 
 
 def _declared(entry: ProviderSettings) -> Declared:

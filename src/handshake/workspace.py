@@ -285,7 +285,7 @@ class Sessions:
             EndpointBlocked, ProviderFailed: where the model would run cannot be decided.
         """
         runtime = self._runtime
-        provider_id, model_id = naming.model(model, runtime.settings)
+        provider_id, model_id = naming.model(model, runtime.settings, runtime.configuration.left_out)
         new = sessions.NewSession(
             session_id=SessionId(runtime.new_id() if session_id is None else naming.session_id(session_id)),
             model_id=model_id,

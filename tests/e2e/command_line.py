@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -55,7 +56,8 @@ class CommandLine:
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the whole environment of a command."""
         named = {"HANDSHAKE_HOME": str(self.folder)} if self.folder else {}
-        return {"PATH": "/usr/bin:/bin", "HOME": str(self.home), "LANG": "C.UTF-8", **named, **(more or {})}
+        own = {"HOME": str(self.home), "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"], "LANG": "C.UTF-8"}
+        return {"PATH": "/usr/bin:/bin", **own, **named, **(more or {})}
 
     async def __call__(
         self,

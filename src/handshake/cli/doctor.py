@@ -20,7 +20,7 @@ from handshake.kernel.settings import MAX_PAGE_ITEMS, MIN_FREE_BYTES
 from handshake.kernel.units import US_PER_S
 
 if TYPE_CHECKING:
-    from handshake.bootstrap import WorkspaceFolder
+    from handshake.bootstrap import Configuration, WorkspaceFolder
     from handshake.kernel.settings import ProviderSettings, Settings
 
 REACH_LIMIT_S = 2
@@ -105,11 +105,12 @@ def _look(invocation: Invocation) -> Iterator[Finding]:
             is_own = is_own and (finding.subject, finding.verdict) != (_PERMISSIONS, Verdict.FAIL)
             yield finding
     try:
-        settings = configure(root).settings
+        configuration = configure(root)
     except HandshakeError as wrong:
         yield _failed("configuration", wrong)
         return
-    yield _configuration(settings)
+    settings = configuration.settings
+    yield _configuration(configuration)
     for name, entry in sorted(settings.providers.items()):
         # What others can write may come from them: it does not say who gets which credential.
         asked = entry if is_own else msgspec.structs.replace(entry, credential=None)
@@ -219,8 +220,14 @@ def _clock(found: WorkspaceFolder) -> Finding:
     return Finding("clock", Verdict.OK, "not behind what was stored last")
 
 
-def _configuration(settings: Settings) -> Finding:
+def _configuration(configuration: Configuration) -> Finding:
+    settings = configuration.settings
     detail = f"{len(settings.providers)} providers, {len(settings.aliases)} aliases"
+    if configuration.left_out:
+        detail += (
+            f"; {len(configuration.left_out)} keys of .handshake/config.toml do not count: you have not accepted them"
+        )
+        return Finding("configuration", Verdict.WARN, detail, "look at them, and accept them: handshake policy trust")
     if settings.providers:
         return Finding("configuration", Verdict.OK, detail)
     return Finding("configuration", Verdict.WARN, detail, "name a provider in .handshake/config.toml: three lines do")

@@ -21,16 +21,23 @@ def init(invocation: Invocation, directory: Path) -> None:
     """Make a workspace of DIR (default: the current folder).
 
     Writes `.handshake/` with a commented config.toml, the state store, and the key that signs the log. A workspace
-    that is there already is left as it is.
+    that is there already is left as it is. A config.toml that came with a repository is kept, and only tightens limits
+    until you accept it: handshake policy trust.
     """
-    from handshake.bootstrap import init_workspace
+    from handshake.bootstrap import init_workspace, trusted_configs
 
     place = init_workspace(directory)
+    waits = trusted_configs().look(place).waits
     if invocation.as_json:
         print_object({"workspace": str(place.root), "config": str(place.config)})
         return
     click.echo(f"made a workspace in {place.folder}")
-    click.echo(f"name a provider in {place.config}, then: handshake session create --help")
+    if waits:
+        click.echo(
+            f"{place.config} was here before, and only tightens limits until you accept it: handshake policy trust"
+        )
+    else:
+        click.echo(f"name a provider in {place.config}, then: handshake session create --help")
 
 
 @verb(None, "status", example="handshake status\nhandshake status --line")
@@ -38,7 +45,7 @@ def init(invocation: Invocation, directory: Path) -> None:
 @click.option("--session", "session_id", metavar="ID", help="With --line: the marker of one session.")
 def status(invocation: Invocation, line: bool, session_id: str | None) -> None:
     """Tell how the workspace stands: sessions, jobs, events, and who holds it."""
-    from handshake.bootstrap import configure, holder_of
+    from handshake.bootstrap import configure, holder_of, trusted_configs
     from handshake.cli import marker, place
     from handshake.cli.shapes import with_budget_lines, workspace
     from handshake.operations import views
@@ -53,12 +60,18 @@ def status(invocation: Invocation, line: bool, session_id: str | None) -> None:
         return
     found = place.find(invocation)
     holder = holder_of(found)
+    standing = trusted_configs().look(found).standing.value
     held: Shape | None = None
     if holder is not None:
         held = {"pid": holder.pid, "started_at": holder.started_at, "program": holder.program}
 
     def look(reader: Reader) -> Shape:
-        return {"workspace": str(found.root), **workspace(views.workspace(reader)), "held_by": held}
+        return {
+            "workspace": str(found.root),
+            **workspace(views.workspace(reader)),
+            "configuration": standing,
+            "held_by": held,
+        }
 
     shape = place.read(invocation, look)
     if invocation.as_json:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from handshake.kernel.config_trust import ENTERED, LOOSEST_FIRST, built_in, is_tighter
 from handshake.kernel.layer import Layer, LayerName, Leaf, Path, Table, dotted, leaves, refuse
 from handshake.kernel.mcp_settings import (
     MAX_MCP_MAPPED_TOOLS,
@@ -28,9 +29,6 @@ from handshake.kernel.settings import (
     MAX_MODELS_PER_PROVIDER,
     MAX_PROVIDERS,
     MAX_WORK_PACKET_BUDGETS,
-    Approvals,
-    AutomationLevel,
-    LocalRuns,
     Settings,
 )
 from handshake.kernel.suggestion import suggest
@@ -44,13 +42,6 @@ _OF_URL = ("credential", "run_by_operator")
 """What is said of an MCP server that is started, and of one that is reached over HTTP."""
 _OF_ADDRESS = ("credential", "run_by_operator")
 """What is said of a provider's address, and is not true of another one."""
-_LOOSEST_FIRST: dict[Path, tuple[object, ...]] = {
-    ("policy", "automation_level"): tuple(level.value for level in AutomationLevel),
-    ("policy", "approvals"): tuple(kind.value for kind in Approvals),
-    ("recovery", "local_runs"): tuple(choice.value for choice in LocalRuns),
-    (*_PROVIDER, "forwards_to_cloud"): (False, True),
-}
-"""Keys that give permission."""
 _CAPPED: dict[str, tuple[Path, ...]] = {
     "max_concurrent_runs": (("scheduler", "max_concurrent_runs"),),
     "max_concurrent_per_provider": (
@@ -94,6 +85,8 @@ class Configuration(msgspec.Struct, frozen=True):
     settings: Settings
     origins: dict[str, LayerName]
     """Keys as `layer.dotted` writes them; a key that is missing here is built in."""
+    left_out: tuple[str, ...] = ()
+    """Keys that do not count because their layer is not trusted."""
 
     def origin(self, key: str) -> LayerName:
         """Return the layer that decided `key`; for a value that `[limits]` holds down, the user layer."""
@@ -134,8 +127,12 @@ def resolve(layers: Iterable[Layer]) -> Configuration:
             a group has no limit.
     """
     merge = _Merge()
+    left_out: list[str] = []
     for layer in sorted(layers, key=lambda one: _ORDER.index(one.name)):
         found = list(leaves(layer))
+        if not layer.is_trusted:
+            found, rest = _limits_only(merge, found)
+            left_out += rest
         _refuse_looser(merge, layer.name, found)
         _refuse_described_again(merge, layer.name, found)
         _detach_moved(merge, found)
@@ -148,7 +145,28 @@ def resolve(layers: Iterable[Layer]) -> Configuration:
     for name, server in settings.mcp.servers.items():
         _check_mcp_server(merge, name, server)
     _check_groups(merge, settings)
-    return Configuration(settings, {dotted(path): origin for path, origin in merge.origins.items()})
+    return Configuration(
+        settings, {dotted(path): origin for path, origin in merge.origins.items()}, tuple(sorted(left_out))
+    )
+
+
+def _limits_only(merge: _Merge, found: list[Leaf]) -> tuple[list[Leaf], list[str]]:
+    """Return what a layer that is not trusted may say, which is to tighten what there is, and the keys of the rest."""
+    kept: list[Leaf] = []
+    left: list[str] = []
+    for leaf in found:
+        path, pattern, value = leaf
+        current = merge.values[path].value if path in merge.values else built_in(pattern)
+        known = pattern[:2] != _PROVIDER or path[:2] in merge.values
+        if isinstance(value, Table):
+            may_stand = pattern == ENTERED or path in merge.values
+        else:
+            may_stand = known and is_tighter(pattern, value, current)
+        if may_stand:
+            kept.append(leaf)
+        else:
+            left.append(dotted(path))
+    return kept, left
 
 
 def _refuse_looser(merge: _Merge, layer: LayerName, found: list[Leaf]) -> None:
@@ -157,7 +175,7 @@ def _refuse_looser(merge: _Merge, layer: LayerName, found: list[Leaf]) -> None:
     for path, pattern, value in found:
         if pattern[0] == "limits" and layer is not LayerName.USER:
             refuse(layer, path, "only_in_user_layer")
-        scale = _LOOSEST_FIRST.get(pattern)
+        scale = LOOSEST_FIRST.get(pattern)
         if scale and path in merge.values and scale.index(value) < scale.index(merge.values[path].value):
             refuse(layer, path, "looser_than_layer", than=merge.origins[path].value)
         if pattern in _LOWERED and path in merge.values and _whole(value) > _whole(merge.values[path].value):

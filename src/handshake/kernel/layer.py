@@ -46,6 +46,8 @@ class Layer(msgspec.Struct, frozen=True):
     name: LayerName
     values: Mapping[str, Any]
     is_text: bool = False
+    is_trusted: bool = True
+    """Whether it counts whole; a layer that does not may only tighten limits (`kernel.config_trust`)."""
 
 
 class Leaf(NamedTuple):

@@ -121,6 +121,10 @@ MAX_CONFIG_BYTES = 256 * 1024
 """One configuration file: thousands of models fit."""
 MAX_CONFIG_LINE_CHARS = 4_096
 """One of its lines: TOML readers take quadratic time for one endless dotted key."""
+MAX_GIT_INDEX_BYTES = 256 * 1024 * 1024
+"""A repository's index: millions of files; in a larger one nobody can tell what git brings."""
+MAX_TRUST_RECORD_BYTES = 64 * 1024
+"""What the user's state folder knows of one workspace folder."""
 MAX_PROVIDERS = 100
 MAX_MODELS_PER_PROVIDER = 1_000
 MAX_ALIASES = 1_000

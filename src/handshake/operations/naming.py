@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -18,13 +18,22 @@ from handshake.kernel.settings import BudgetSettings, Dialect, Settings
 from handshake.kernel.suggestion import suggest
 
 RESERVED_ROLES = ("operator", "frontend", "orchestrator", "worker", "coder", "validator")
+NOT_ACCEPTED = (
+    "the configuration in .handshake/ names more, but came with the repository or was changed by it; "
+    "look at it, and accept it: handshake policy trust"
+)
 _PACK_ROLE = re.compile(r"rolepack:[a-z0-9][a-z0-9_.-]{0,30}/[a-z0-9][a-z0-9_.-]{0,20}")
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,63}")
 _E = TypeVar("_E", bound=StrEnum)
 
 
-def model(name: str, settings: Settings) -> tuple[ProviderId, ModelId]:
+def model(name: str, settings: Settings, left_out: Collection[str] = ()) -> tuple[ProviderId, ModelId]:
     """Return provider and model of `PROVIDER/MODEL` or of an alias.
+
+    Args:
+        name: what a person wrote.
+        settings: what is configured.
+        left_out: keys of a configuration that nobody has accepted yet, of which the error tells.
 
     Raises:
         InvalidRequest: no such provider or alias, or no usable name; with a suggestion.
@@ -39,11 +48,12 @@ def model(name: str, settings: Settings) -> tuple[ProviderId, ModelId]:
     if provider not in settings.providers or not slash or not model_name:
         known = sorted(settings.providers)
         near = suggest(provider, known)
+        hint = f"did you mean {near}/{model_name or 'MODEL'}?" if near else _how_to_name(known)
         raise InvalidRequest(
             field="model",
             reason="unknown_provider" if slash else "not_provider_slash_model",
             providers=known,
-            hint=f"did you mean {near}/{model_name or 'MODEL'}?" if near else _how_to_name(known),
+            hint=NOT_ACCEPTED if any(key.startswith(("providers.", "aliases.")) for key in left_out) else hint,
         )
     if Dialect.OPENAI_CHAT not in settings.providers[provider].dialects:
         raise Unsupported(field="dialects", provider_id=provider, needs=Dialect.OPENAI_CHAT.value)

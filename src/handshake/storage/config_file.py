@@ -36,6 +36,15 @@ def user_file(variables: Mapping[str, str], home: Path) -> Path:
     return (given if given.is_absolute() else home / ".config") / "handshake" / "config.toml"
 
 
+def home_folder() -> Path:
+    """Return the user's home; for a user without one, a place that holds nothing: never the current folder."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
+    return home if home.is_absolute() else Path(os.devnull)
+
+
 def read_layer(path: Path, name: LayerName) -> Layer:
     """Return the layer that the file at `path` holds, empty if there is no such file.
 

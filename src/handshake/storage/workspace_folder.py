@@ -16,12 +16,16 @@ from handshake.kernel.errors import (
     StateConflict,
     StoreFailed,
 )
+from handshake.kernel.settings import MAX_CONFIG_BYTES
+from handshake.kernel.units import Bytes
 from handshake.storage.files import OsFiles
 from handshake.storage.instance_lock import refuse_network_file_system
 
 FOLDER = ".handshake"
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _PARTS = ("artifacts", "recorder", "keys", "run")
+_MAY_BE_BROUGHT = frozenset({"config.toml", ".gitignore"})
+"""What a repository may bring of a workspace, for `init` to complete it."""
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 _CONFIG = """\
 # Configuration of this workspace; everything works without it. Reference: docs/reference/settings.md
@@ -62,6 +66,11 @@ class WorkspaceFolder:
         return self.folder / "keys"
 
     @property
+    def mark(self) -> Path:
+        """What tells the user's own records which workspace this is (`storage.trusted_configs`)."""
+        return self.folder / "owner.mark"
+
+    @property
     def ballast(self) -> Path:
         """The file that is given up when the disk is full."""
         return self.folder / "run" / "ballast"
@@ -74,6 +83,9 @@ class WorkspaceFolder:
 
 def init(root: Path, build: Callable[[WorkspaceFolder], None], draft_name: str) -> WorkspaceFolder:
     """Make a workspace in an existing or new folder: whole, or not at all; it survives a power loss when this returns.
+
+    A `.handshake/` that holds a configuration and nothing else, as repositories bring it, is completed; the file stays
+    as it is.
 
     Args:
         root: the folder that becomes the workspace.
@@ -88,19 +100,24 @@ def init(root: Path, build: Callable[[WorkspaceFolder], None], draft_name: str) 
     root = _spelled_out(root)
     place = WorkspaceFolder(root)
     draft = WorkspaceFolder(root, f"{FOLDER}.{draft_name}.new")
+    former = root / f"{FOLDER}.{draft_name}.former"
     try:
-        if place.folder.exists():
-            raise _exists()
+        brought = _brought(place)
         made = [folder for folder in (root, *root.parents) if not folder.exists()]
         root.mkdir(parents=True, exist_ok=True)
         refuse_network_file_system(root)
         draft.folder.mkdir(mode=0o700)
         try:
-            _fill(draft, build)
+            _fill(draft, build, brought)
+            if brought:
+                place.folder.rename(former)
             _publish(draft, place)
         except BaseException:
             shutil.rmtree(draft.folder, ignore_errors=True)
+            if former.exists() and not place.folder.exists():
+                former.rename(place.folder)
             raise
+        shutil.rmtree(former, ignore_errors=True)
         for folder in (root, *(one.parent for one in made)):
             OsFiles().sync_folder(folder)
     except OSError as failure:
@@ -120,10 +137,21 @@ def _spelled_out(root: Path) -> Path:
         raise StoreFailed(reason="cannot_make_workspace", errno=failure.errno) from failure
 
 
-def _fill(draft: WorkspaceFolder, build: Callable[[WorkspaceFolder], None]) -> None:
+def _brought(place: WorkspaceFolder) -> dict[str, bytes]:
+    """Return what a repository brought of a workspace that is not one yet, by name; empty if there is no folder."""
+    if not place.folder.exists():
+        return {}
+    names = {path.name for path in place.folder.iterdir()}
+    if place.config.name not in names or place.folder.is_symlink() or names - _MAY_BE_BROUGHT:
+        raise _exists()
+    return {name: OsFiles().read(place.folder / name, max_bytes=Bytes(MAX_CONFIG_BYTES)) for name in sorted(names)}
+
+
+def _fill(draft: WorkspaceFolder, build: Callable[[WorkspaceFolder], None], brought: dict[str, bytes]) -> None:
     for part in _PARTS:
         (draft.folder / part).mkdir(mode=0o700)
-    OsFiles().write_new(draft.config, _CONFIG.encode())
+    for name, data in {draft.config.name: _CONFIG.encode(), **brought}.items():
+        OsFiles().write_new(draft.folder / name, data)
     build(draft)
     OsFiles().sync_folder(draft.folder)
 
