@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from handshake.gate.egress import ThreadMessage
+from handshake.gate.egress import ThreadMessage, ToolSchema
 from handshake.kernel.ids import ModelId, ProviderId
 from handshake.kernel.message import MessageRole
+from handshake.kernel.tool_message import CalledTool
 from handshake.ports.model import Model, ModelCall
 from handshake.providers.cassette import CassetteModel, RecordingModel, load_cassette
 from handshake.testing.model_conformance import (
@@ -21,6 +22,7 @@ from handshake.testing.model_conformance import (
     check_only_a_pass_opens,
     check_pass_opens_one_call,
     check_same_arguments_give_same_bytes,
+    check_tools_and_their_results_have_bytes,
 )
 from handshake.testing.replies import chunked, event_stream, response, whole_answer
 from handshake.testing.upstream import Upstream
@@ -30,16 +32,24 @@ from tests.unit.providers.one_call import model_at
 PROVIDER = ProviderId("desk")
 MODEL = ModelId("tiny")
 THREAD = (ThreadMessage(MessageRole.SYSTEM, "Be brief."), ThreadMessage(MessageRole.USER, "Grüße"))
-STREAM = chunked(event_stream("Grü", "ße"))
+TOOLS = [ToolSchema(name, "A tool.", {"type": "object"}) for name in ("workspace__file__read", "process__run")]
+CALLS = (
+    CalledTool("c1", "process__run", '{"command": "Grüße"}'),
+    CalledTool("c2", "workspace__file__read", '{"path": "a.txt"}'),
+)
+STREAM = chunked(event_stream("Grü", "ße", calls=CALLS, finish_reason="tool_calls"))
+WHOLE = response(whole_answer("Grüße", calls=CALLS, finish_reason="tool_calls"))
 
 
 def subject_of(model: Model, text: str = "Grüße") -> Subject:
-    return Subject(model=model, provider_id=PROVIDER, model_id=MODEL, thread=THREAD, text=text)
+    return Subject(
+        model=model, provider_id=PROVIDER, model_id=MODEL, thread=THREAD, text=text, tools=TOOLS, calls=CALLS
+    )
 
 
 @pytest.fixture(params=["stream", "whole", "recording", "cassette"])
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
-    reply = response(whole_answer("Grüße")) if request.param == "whole" else STREAM
+    reply = WHOLE if request.param == "whole" else STREAM
     async with Upstream(reply) as upstream:
         model: Model = model_at(upstream.base_url)
         if request.param in {"recording", "cassette"}:
@@ -54,6 +64,10 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 async def test_same_arguments_give_same_bytes(subject: Subject) -> None:
     await check_same_arguments_give_same_bytes(subject)
+
+
+async def test_tools_and_their_results_have_bytes(subject: Subject) -> None:
+    await check_tools_and_their_results_have_bytes(subject)
 
 
 async def test_answers_and_ends_once(subject: Subject) -> None:

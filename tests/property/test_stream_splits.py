@@ -8,18 +8,29 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from handshake.kernel.tool_message import CalledTool
+from handshake.kernel.usage import TokenUsage
 from handshake.ports.model import Finished, TextPiece
 from handshake.providers.wire_openai import AnswerReader, StreamedAnswer, WholeAnswer
 from handshake.providers.wire_sse import EventStream, WireFault
+from handshake.testing.replies import event_stream, whole_answer
 from tests.requirement import requirement
 
 Seen = list[TextPiece | Finished | str]
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+functions: st.SearchStrategy[dict[str, object]] = st.fixed_dictionaries(
+    {}, optional={"name": st.sampled_from(["a__b", "c"]), "arguments": st.sampled_from(['{"a"', ": 1}", "", None, {}])}
+)
+parts = st.fixed_dictionaries(
+    {"function": functions}, optional={"index": st.integers(0, 2), "id": st.sampled_from(["c1", "c2", ""])}
+)
 objects = st.one_of(
     st.builds(lambda text: {"choices": [{"index": 0, "delta": {"content": text}}]}, texts),
     st.builds(lambda reason: {"choices": [{"delta": {}, "finish_reason": reason}]}, st.sampled_from(["stop", "x"])),
     st.builds(lambda count: {"choices": [], "usage": {"prompt_tokens": count}}, st.integers(0, 9)),
+    st.builds(lambda parts: {"choices": [{"delta": {"tool_calls": parts}}]}, st.lists(parts, max_size=3)),
+    st.builds(lambda part: {"choices": [{"delta": {"function_call": part}}]}, functions),
     st.just({"error": {"code": 500}}),
     st.just({"choices": [{"index": 2}]}),
 )
@@ -82,9 +93,33 @@ def test_a_streamed_answer_reads_the_same_for_every_split(data: bytes, places: l
 
 
 @requirement("provider.stream.any_split")
-@given(texts, st.integers(0, 9), st.lists(st.integers(0, 10_000), max_size=6), st.integers(-9, 0))
-def test_a_whole_answer_reads_the_same_for_every_split(text: str, count: int, places: list[int], short: int) -> None:
-    answer = {"choices": [{"message": {"content": text}}], "usage": {"prompt_tokens": count}}
+@given(
+    st.lists(st.builds(CalledTool, st.uuids().map(str), st.sampled_from(["a__b", "c"]), texts.filter(bool))),
+    st.lists(st.integers(0, 10_000), max_size=12),
+)
+def test_calls_read_the_same_for_every_split_streamed_and_whole(calls: list[CalledTool], places: list[int]) -> None:
+    data = event_stream("I look.", calls=calls, finish_reason="tool_calls")
+    expected = [TextPiece("I look."), Finished("tool_calls", TokenUsage(3, 2, 5), tuple(calls))]
+    assert seen(StreamedAnswer(), cut(data, places)) == expected
+    assert seen(StreamedAnswer(), [data[at : at + 1] for at in range(len(data))]) == expected
+    whole = whole_answer("I look.", calls=calls, finish_reason="tool_calls")
+    chunks = [chunk for chunk in cut(whole, places) if chunk]
+    assert seen(WholeAnswer(1_000_000), [*chunks, b""]) == expected
+
+
+@requirement("provider.stream.any_split")
+@given(
+    texts,
+    st.integers(0, 9),
+    st.lists(parts, max_size=2),
+    st.lists(st.integers(0, 10_000), max_size=6),
+    st.integers(-9, 0),
+)
+def test_a_whole_answer_reads_the_same_for_every_split(
+    text: str, count: int, calls: list[dict[str, object]], places: list[int], short: int
+) -> None:
+    message = {"content": text, "tool_calls": calls}
+    answer = {"choices": [{"message": message}], "usage": {"prompt_tokens": count}}
     data = json.dumps(answer, ensure_ascii=False).encode()[: short or None]
     chunks = [chunk for chunk in cut(data, places) if chunk]
     assert seen(WholeAnswer(10_000), [*chunks, b""]) == seen(WholeAnswer(10_000), [data, b""])

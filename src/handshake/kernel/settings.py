@@ -25,6 +25,14 @@ MAX_TOOLS_PER_REQUEST = 1_000
 """Tools that one request offers a model."""
 MAX_WIRE_NAME_CHARS = 64
 """Longest name of a tool that providers take."""
+MAX_TOOL_CALLS_PER_ANSWER = 128
+"""Calls that a model asks for at once."""
+MAX_TOOL_ARGUMENTS_BYTES = 2 * 1024 * 1024
+"""Arguments of all calls of one answer: no model writes more, and each must fit a message, escaped."""
+MAX_CALL_ID_CHARS = 256
+"""Longest id that a provider gives a call."""
+MAX_CALLED_NAME_CHARS = 256
+"""Longest name of a tool that a model may write, there or not."""
 MAX_ERROR_BODY_BYTES = 64 * 1024
 """What is kept of a provider's error body: enough to see why, small enough to stay inline."""
 MAX_INLINE_ARTIFACT_BYTES = 64 * 1024

@@ -23,6 +23,7 @@ from handshake.kernel.fields import Count, Sha256
 from handshake.kernel.ids import ModelId, ProviderId
 from handshake.kernel.job import Backend
 from handshake.kernel.retry import Fault, FaultKind
+from handshake.kernel.tool_message import CalledTool
 from handshake.kernel.usage import TokenUsage
 from handshake.ports.model import (
     EgressPass,
@@ -50,13 +51,14 @@ class _Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     total_tokens: Count | None
 
 
-class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One exchange: the hash of what was asked, and all that was answered."""
 
     finish_reason: Annotated[str, msgspec.Meta(max_length=64)] | None
     pieces: list[str]
     request_sha256: Sha256
     usage: _Usage | None
+    tool_calls: tuple[CalledTool, ...] = ()
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,6 +167,7 @@ class CassetteModel:
         yield Finished(
             recorded.finish_reason,
             None if usage is None else TokenUsage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens),
+            recorded.tool_calls,
         )
 
     async def close(self) -> None:
@@ -232,7 +235,8 @@ class RecordingModel:
             return
         usage = finished.usage
         counts = None if usage is None else _Usage(usage.completion_tokens, usage.prompt_tokens, usage.total_tokens)
-        _append(self._path, self._cassette.add(Recorded(finished.finish_reason, texts, request_sha256, counts)))
+        recorded = Recorded(finished.finish_reason, texts, request_sha256, counts, finished.tool_calls)
+        _append(self._path, self._cassette.add(recorded))
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -20,6 +20,7 @@ from handshake.kernel.tool_name import sendable_name
 from handshake.kernel.units import MAX_SAFE_INTEGER
 from handshake.kernel.usage import TokenUsage
 from handshake.ports.model import Finished, TextPiece, ThreadMessage, ToolSchema
+from handshake.providers.wire_calls import CallPart, CallReader, FunctionPart
 from handshake.providers.wire_sse import EventStream, WireFault
 from handshake.providers.wire_thread import Said, ordered_tools, sendable_arguments, spoken
 
@@ -50,6 +51,8 @@ _STATUS_OF_ERROR = {
 
 class _Said(msgspec.Struct, frozen=True, gc=False):
     content: str | None = None
+    tool_calls: list[CallPart] | None = None
+    function_call: FunctionPart | None = None
 
 
 class _Choice(msgspec.Struct, frozen=True, gc=False):
@@ -188,6 +191,7 @@ class StreamedAnswer:
         self._done = False
         self._reason: str | None = None
         self._usage: TokenUsage | None = None
+        self._calls = CallReader()
 
     def feed(self, chunk: bytes) -> Iterator[TextPiece]:
         """Yield the text that `chunk` completes; one piece for one event, however the bytes were split."""
@@ -210,7 +214,7 @@ class StreamedAnswer:
         """Return the last piece; `[DONE]` or a finish reason makes a stream whole."""
         if not self._done and self._reason is None and self._events.left_over != _DONE:
             raise WireFault(FaultKind.INCOMPLETE)
-        return Finished(self._reason, self._usage)
+        return Finished(self._reason, self._usage, self._calls.finish())
 
     def _take(self, data: bytes) -> str | None:
         answer = _decoded(data)
@@ -222,7 +226,10 @@ class StreamedAnswer:
         if choice.finish_reason is not None:
             self._reason = _reason_of(choice.finish_reason)
         said = choice.delta or choice.message
-        return said.content if said is not None else None
+        if said is None:
+            return None
+        _take_calls(self._calls, said)
+        return said.content
 
 
 class WholeAnswer:
@@ -248,9 +255,12 @@ class WholeAnswer:
         choice = _only_choice(answer)
         if choice is None or choice.message is None:
             raise WireFault(FaultKind.GARBAGE)
+        calls = CallReader()
+        _take_calls(calls, choice.message)
         self._finished = Finished(
             None if choice.finish_reason is None else _reason_of(choice.finish_reason),
             None if answer.usage is None else _usage_of(answer.usage),
+            calls.finish(),
         )
         if choice.message.content:
             yield TextPiece(choice.message.content)
@@ -285,6 +295,13 @@ def _only_choice(answer: _Answer) -> _Choice | None:
     if len(answer.choices) > 1 or answer.choices[0].index != 0:
         raise WireFault(FaultKind.GARBAGE)
     return answer.choices[0]
+
+
+def _take_calls(calls: CallReader, said: _Said) -> None:
+    if said.tool_calls:
+        calls.take(said.tool_calls)
+    if said.function_call is not None:
+        calls.take_legacy(said.function_call)
 
 
 def _reason_of(word: str) -> str:

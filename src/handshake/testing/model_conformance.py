@@ -10,6 +10,8 @@ import msgspec
 from handshake.gate.egress import CallLimits, Egress, Finished, ModelFault, TextPiece, ThreadMessage, ToolSchema
 from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
 from handshake.kernel.job import Backend, RunTicket
+from handshake.kernel.message import MessageRole
+from handshake.kernel.tool_message import CalledTool, ToolAnswer, answer_content, call_content
 from handshake.ports.model import EgressPass, Model, ModelCall
 
 LIMITS = CallLimits(first_byte_ms=20_000, idle_ms=20_000, total_ms=20_000, max_response_bytes=1024 * 1024)
@@ -26,11 +28,15 @@ class Subject(msgspec.Struct, frozen=True):
     thread: Sequence[ThreadMessage]
     text: str
     """The whole answer to `thread`."""
+    tools: Sequence[ToolSchema] = ()
+    """What the request offers."""
+    calls: tuple[CalledTool, ...] = ()
+    """What the model asks for with its answer."""
 
     @property
     def body(self) -> bytes:
         """The body of the request for `thread`."""
-        return self.model.render(self.model_id, self.thread, max_output_tokens=16)
+        return self.model.render(self.model_id, self.thread, max_output_tokens=16, tools=self.tools)
 
     @property
     def call(self) -> ModelCall:
@@ -94,13 +100,34 @@ async def check_same_arguments_give_same_bytes(subject: Subject) -> None:
     assert subject.body != subject.model.render(subject.model_id, [*subject.thread] * 2, max_output_tokens=16)
 
 
+async def check_tools_and_their_results_have_bytes(subject: Subject) -> None:
+    """What is offered, asked for and answered is in the request; the order in which tools are named is not."""
+    without = msgspec.structs.replace(subject, tools=())
+    reverse = msgspec.structs.replace(subject, tools=subject.tools[::-1])
+    assert without.body != subject.body == reverse.body
+    called = [ThreadMessage(MessageRole.TOOL_CALL, call_content(call).decode()) for call in subject.calls]
+    told = [
+        ThreadMessage(
+            MessageRole.TOOL_RESULT, answer_content(ToolAnswer(call.call_id, "found", is_error=False)).decode()
+        )
+        for call in subject.calls
+    ]
+    asked = [*subject.thread, ThreadMessage(MessageRole.ASSISTANT, subject.text), *called]
+    bodies = [
+        subject.model.render(subject.model_id, thread, max_output_tokens=16, tools=subject.tools)
+        for thread in (asked, [*asked, *told], [*asked, *told])
+    ]
+    assert bodies[0] != bodies[1] == bodies[2]
+
+
 async def check_answers_and_ends_once(subject: Subject) -> None:
-    """Pieces make the answer; `Finished` comes once, last."""
+    """Pieces make the answer; `Finished` comes once, last, with the calls that the model asks for."""
     for _ in range(2):
         pieces = await _pieces(subject, await fresh_pass(subject.provider_id, subject.model_id))
         assert "".join(piece.text for piece in pieces if isinstance(piece, TextPiece)) == subject.text
         assert [isinstance(piece, Finished) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
         assert all(piece.text for piece in pieces if isinstance(piece, TextPiece))
+        assert [piece.tool_calls for piece in pieces if isinstance(piece, Finished)] == [subject.calls]
 
 
 async def check_pass_opens_one_call(subject: Subject) -> None:

@@ -7,6 +7,11 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from handshake.kernel.tool_message import CalledTool
+
+FRAGMENT_CHARS = 7
+"""How much of a call's arguments an event of a stream brings."""
+
 
 class Hold:
     """An action: wait, until the test calls `release`."""
@@ -79,11 +84,16 @@ def head(status: int, *, content_type: str | None = None, headers: Sequence[tupl
 
 
 def event_stream(
-    *texts: str, finish_reason: str | None = "stop", usage: tuple[int, int] | None = (3, 2), done: bool = True
+    *texts: str,
+    calls: Sequence[CalledTool] = (),
+    finish_reason: str | None = "stop",
+    usage: tuple[int, int] | None = (3, 2),
+    done: bool = True,
 ) -> bytes:
-    """Return the body of a streamed chat answer with one event per text."""
+    """Return the body of a streamed chat answer with one event per text, and calls in fragments after them."""
     events: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": {"role": "assistant"}}]}]
     events += [{"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]} for text in texts]
+    events += [{"choices": [{"index": 0, "delta": {"tool_calls": [part]}}]} for part in _fragments(calls)]
     if finish_reason is not None:
         events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish_reason}]})
     if usage is not None:
@@ -92,13 +102,41 @@ def event_stream(
     return "".join(f"data: {line}\n\n" for line in lines).encode()
 
 
-def whole_answer(text: str, *, finish_reason: str = "stop", usage: tuple[int, int] | None = (3, 2)) -> bytes:
+def whole_answer(
+    text: str,
+    *,
+    calls: Sequence[CalledTool] = (),
+    finish_reason: str = "stop",
+    usage: tuple[int, int] | None = (3, 2),
+) -> bytes:
     """Return the body of a chat answer that is not streamed."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
+    message: dict[str, Any] = {"role": "assistant", "content": text or None if calls else text}
+    if calls:
+        message["tool_calls"] = [
+            {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in calls
+        ]
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
     answer: dict[str, Any] = {"choices": [choice]}
     if usage is not None:
         answer["usage"] = _usage(usage)
     return json.dumps(answer, ensure_ascii=False).encode()
+
+
+def _fragments(calls: Sequence[CalledTool]) -> list[dict[str, Any]]:
+    """Return the parts of calls as engines stream them: all begin, and then their arguments come by turns."""
+    parts: list[dict[str, Any]] = [
+        {"index": at, "id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": ""}}
+        for at, call in enumerate(calls)
+    ]
+    longest = max((len(call.arguments) for call in calls), default=0)
+    parts += [
+        {"index": at, "function": {"arguments": call.arguments[start : start + FRAGMENT_CHARS]}}
+        for start in range(0, longest, FRAGMENT_CHARS)
+        for at, call in enumerate(calls)
+        if start < len(call.arguments)
+    ]
+    return parts
 
 
 def _usage(usage: tuple[int, int]) -> dict[str, int]:

@@ -10,13 +10,14 @@ import msgspec
 from handshake.kernel.ids import ModelId, ProviderId
 from handshake.kernel.job import Backend
 from handshake.kernel.retry import Fault
+from handshake.kernel.tool_message import CalledTool
 from handshake.kernel.usage import TokenUsage
 from handshake.ports.model import EgressPass, Finished, ModelCall, ModelFault, TextPiece, ThreadMessage, ToolSchema
 
-Step = str | Fault | asyncio.Event
-"""What a model does next: say text, fail, or wait until the event is set."""
+Step = str | Fault | asyncio.Event | CalledTool
+"""What a model does next: say text, fail, wait until the event is set, or ask for a tool."""
 Script = Callable[[str], Sequence[Step]]
-"""What a model does about the last message of a thread."""
+"""What a model does about the last message of a thread, of which it gets the stored text."""
 
 
 def echo(text: str) -> Sequence[Step]:
@@ -38,7 +39,7 @@ class _Request(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ScriptedModel:
-    """A local model without an engine. The prompt counts a token per message, the answer one per piece.
+    """A local model without an engine. The prompt counts a token per message, the answer one per piece or call.
 
     Args:
         script: what the model does; an echo if nothing else is said.
@@ -79,19 +80,23 @@ class ScriptedModel:
         request = msgspec.json.decode(call.body, type=_Request)
         self.open_calls += 1
         said = 0
+        called: list[CalledTool] = []
         try:
             for step in self._script(request.thread[-1].text):
                 if isinstance(step, Fault):
                     raise ModelFault(step)
                 if isinstance(step, asyncio.Event):
                     await step.wait()
+                elif isinstance(step, CalledTool):
+                    called.append(step)
                 elif step:
                     said += 1
                     yield TextPiece(step)
         finally:
             self.open_calls -= 1
-        asked = len(request.thread)
-        yield Finished("stop", TokenUsage(asked, said, asked + said))
+        asked, answered = len(request.thread), said + len(called)
+        reason = "tool_calls" if called else "stop"
+        yield Finished(reason, TokenUsage(asked, answered, asked + answered), tuple(called))
 
     async def close(self) -> None:
         """Nothing is open."""

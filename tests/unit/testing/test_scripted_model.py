@@ -12,6 +12,7 @@ from handshake.kernel.ids import ModelId, ProviderId
 from handshake.kernel.job import Backend
 from handshake.kernel.message import MessageRole
 from handshake.kernel.retry import Fault, FaultKind
+from handshake.kernel.tool_message import CalledTool
 from handshake.kernel.usage import TokenUsage
 from handshake.ports.model import ModelCall
 from handshake.testing import model_conformance
@@ -66,3 +67,10 @@ async def test_it_fails_and_waits_where_the_script_says_so() -> None:
 )
 async def test_it_conforms(check_adapter: Callable[[Subject], Awaitable[None]]) -> None:
     await check_adapter(Subject(ScriptedModel(provider_id=PROVIDER), PROVIDER, MODEL, THREAD, "You said: hello"))
+
+
+async def test_it_asks_for_tools() -> None:
+    asked = CalledTool("c1", "a__b", "{}")
+    model = ScriptedModel(lambda _: ("I look.", asked))
+    pieces = [piece async for piece in model.answer(await fresh_pass(PROVIDER, MODEL), call(model))]
+    assert pieces == [TextPiece("I look."), Finished("tool_calls", TokenUsage(2, 2, 4), (asked,))]

@@ -20,7 +20,8 @@ _NO_SUCH_PAGE = head(404, headers=[("content-length", "0")])
 
 
 class _Said(msgspec.Struct, frozen=True):
-    content: str
+    content: str | None
+    """None beside calls."""
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -103,7 +104,7 @@ class ScriptedProvider:
         asked = msgspec.json.decode(body, type=_Request)
         self.calls += 1
         now_us = self._clock.monotonic_us()
-        said = asked.messages[-1].content
+        said = asked.messages[-1].content or ""
         call = Call(self.calls, self._id, asked.model, said, len(asked.messages), body, now_us, name)
         if plan.form is Form.STATUS:
             call.status = plan.status
@@ -112,7 +113,7 @@ class ScriptedProvider:
             call.stuck = True
             wire.stuck_until_s = asyncio.get_running_loop().time() + around(self._chance, plan.first_byte_ms) / 1_000
         self._listener.call_began(call)
-        tokens = sum(1 + one.content.count(" ") for one in asked.messages)
+        tokens = sum(1 + (one.content or "").count(" ") for one in asked.messages)
         steps = reply(plan, Random(self._chance.random()), tokens)
         connection = _Connection(call, wire, steps, hangs=plan.form is Form.HANG)
         self._open[call.number] = connection
