@@ -63,6 +63,21 @@ def test_message_that_no_event_tells(log: Log, job: str) -> None:
     assert log.broken(deep=True) == (Damage.STATE_ALTERED, 0, 0)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE job SET before_seq = NULL WHERE enqueue_seq = (SELECT max(enqueue_seq) FROM job)",
+        "UPDATE session SET last_job_seq = (SELECT min(enqueue_seq) FROM job)",
+        "UPDATE session SET last_job_seq = NULL",
+    ],
+)
+def test_run_that_its_session_does_not_lead_to(log: Log, change: str) -> None:
+    """Nothing else would show the run or what was said in it."""
+    log.run(change)
+    assert log.verdict().sound
+    assert log.broken(deep=True)[0] is Damage.STATE_ALTERED
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("job", ["job_id", "NULL"])
 def test_number_that_stands_twice(log: Log, number: int, job: str) -> None:

@@ -48,9 +48,11 @@ _BinKey = tuple[SlotKey, str | None]
 class _Shut:
     """What is shut for the rest of one choice."""
 
-    __slots__ = ("all", "packets", "paid", "providers")
+    __slots__ = ("all", "any", "packets", "paid", "providers")
 
     def __init__(self) -> None:
+        self.any = False
+        """Whether anything is."""
         self.all = False
         self.paid = False
         """Whether what has a price is shut, because the workspace has no money for it now."""
@@ -400,6 +402,7 @@ class RunQueue:
 
     def _set_aside(self, run: QueuedRun, obstacle: Short | Wait, shut: _Shut) -> None:
         """Take note of what keeps a chosen run, and shut for this choice whatever it is kept by."""
+        shut.any = True
         if isinstance(obstacle, Wait):
             shut.providers.add(run.key.provider_id)
             free_us = self._now_us + obstacle.us
@@ -426,9 +429,7 @@ class RunQueue:
         if shut.all:
             return None
         for (key, wp_id), bin_ in bins.items():
-            if key.provider_id in shut.providers or wp_id in shut.packets:
-                continue
-            if shut.paid and self.limits.price_of(key) != FREE:
+            if shut.any and self._is_shut(key, wp_id, shut):
                 continue
             if self.usage.full(key, self.limits) is None:
                 found = bin_.head()
@@ -436,7 +437,14 @@ class RunQueue:
                     best = found
         return best
 
+    def _is_shut(self, key: SlotKey, wp_id: str | None, shut: _Shut) -> bool:
+        if key.provider_id in shut.providers or wp_id in shut.packets:
+            return True
+        return shut.paid and self.limits.price_of(key) != FREE
+
     def _choose_lane(self, admissible: Sequence[Lane]) -> Lane:
+        if len(admissible) == 1:
+            return admissible[0]
         if Lane.PRIMARY in admissible and self.usage.primary < self.limits.primary_reserved:
             return Lane.PRIMARY
         lane = next_lane(admissible, self._lane_pass)

@@ -49,8 +49,11 @@ def _first_message(read: Read) -> Break | None:
         if not page:
             break
         after = page[-1]
-    astray = read(lambda reader: reader.row("message_astray"))
-    return None if astray is None else Break(Damage.STATE_ALTERED, 0, 0, "message")
+    if read(lambda reader: reader.row("message_astray")) is not None:
+        return Break(Damage.STATE_ALTERED, 0, 0, "message")
+    if read(lambda reader: reader.row("job_astray")) is not None:  # what is not in its session's chain is not shown
+        return Break(Damage.STATE_ALTERED, 0, 0, "job")
+    return None
 
 
 def _first_unlike(reader: Reader, session_id: str) -> Break | None:

@@ -48,7 +48,7 @@ def insert(tx: Tx, queue: RunQueue, ticket: RunTicket, row: Attempted, following
     facts: Any = tx.row("job_following_facts", {"job_id": ticket.job_id})
     thread_bytes, max_output_tokens = facts
     expected = expect(thread_bytes, max_output_tokens or ASSUMED_OUTPUT_TOKENS, queue.limits.price_of(row.key))
-    tx.insert(
+    enqueue_seq = tx.insert(
         "job_follow",
         {
             "job_id": following.job_id,
@@ -58,6 +58,7 @@ def insert(tx: Tx, queue: RunQueue, ticket: RunTicket, row: Attempted, following
             "estimated_cost_usd_micro": expected.usd_micro,
         },
     )
+    tx.run("session_followed", {"session_id": ticket.session_id, "enqueue_seq": enqueue_seq})
     event = SchedulerEnqueue(
         concurrency_group=row.concurrency_group,
         job_id=following.job_id,

@@ -102,6 +102,7 @@ class _Owner(msgspec.Struct, frozen=True, gc=False):
     budgeted: int
     checkpoint_count: int
     checkpoint_seq: int
+    last_job_seq: int | None
 
     @property
     def checkpoint_due(self) -> Trigger | None:
@@ -279,6 +280,7 @@ def _insert_job(
             "created_at_us": tx.now_us,
             "estimated_tokens": expected.tokens,
             "estimated_cost_usd_micro": expected.usd_micro,
+            "before_seq": owner.last_job_seq,
         },
     )
     trigger = owner.checkpoint_due
@@ -290,6 +292,7 @@ def _insert_job(
             "bytes": turn.content.size_bytes,
             "now_us": tx.now_us,
             "session_id": turn.session_id,
+            "enqueue_seq": enqueue_seq,
             "trigger": trigger,
         },
     )

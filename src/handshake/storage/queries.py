@@ -11,6 +11,16 @@ from typing import Any, NamedTuple
 
 _NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)$", re.MULTILINE)
 
+_FRAGMENTS = {
+    "{runs_of_session}": """run (job_id, before_seq) AS (
+  SELECT j.job_id, j.before_seq FROM session AS s JOIN job AS j ON j.enqueue_seq = s.last_job_seq
+  WHERE s.session_id = :session_id
+  UNION ALL
+  SELECT j.job_id, j.before_seq FROM run JOIN job AS j ON j.enqueue_seq = run.before_seq
+)"""
+}
+"""What several queries share: the runs of a session, from the last to the first."""
+
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z][a-z0-9_]*)")
 
 
@@ -51,8 +61,14 @@ def load() -> dict[str, str]:
         for name, text in zip(parts[1::2], parts[2::2], strict=True):
             if name in found:
                 raise ValueError(f"query defined twice: {name}")
-            found[name] = text.strip().rstrip(";")
+            found[name] = _with_fragments(text.strip().rstrip(";"))
     return found
+
+
+def _with_fragments(text: str) -> str:
+    for name, fragment in _FRAGMENTS.items():
+        text = text.replace(name, fragment)
+    return text
 
 
 def _compile(text: str) -> Query:

@@ -4,12 +4,12 @@
 INSERT INTO job (
   job_id, job_kind, session_id, turn_id, turn_seq, trace_id, wp_id, mt_id, state, provider_id, model_id,
   backend, lane, priority, concurrency_group, fairness_key, max_retries, retry_backoff, timeout_ms,
-  max_output_tokens, idempotency_key, request_sha256, created_at_us, estimated_tokens, estimated_cost_usd_micro
+  max_output_tokens, idempotency_key, request_sha256, created_at_us, estimated_tokens, estimated_cost_usd_micro, before_seq
 ) VALUES (
   :job_id, :job_kind, :session_id, :turn_id, :turn_seq, :trace_id, :wp_id, :mt_id, :state, :provider_id,
   :model_id, :backend, :lane, :priority, :concurrency_group, :fairness_key, :max_retries, :retry_backoff,
   :timeout_ms, :max_output_tokens, :idempotency_key, :request_sha256, :created_at_us, :estimated_tokens,
-  :estimated_cost_usd_micro
+  :estimated_cost_usd_micro, :before_seq
 );
 
 -- name: job_following_facts
@@ -20,12 +20,13 @@ FROM job AS j JOIN session AS s ON s.session_id = j.session_id WHERE j.job_id = 
 INSERT INTO job (
   job_id, job_kind, session_id, turn_id, turn_seq, run_seq, trace_id, wp_id, mt_id, state, provider_id, model_id,
   backend, lane, priority, concurrency_group, fairness_key, max_retries, retry_backoff, timeout_ms,
-  max_output_tokens, request_sha256, created_at_us, estimated_tokens, estimated_cost_usd_micro
+  max_output_tokens, request_sha256, created_at_us, estimated_tokens, estimated_cost_usd_micro, before_seq
 )
 SELECT
   :job_id, job_kind, session_id, turn_id, turn_seq, run_seq + 1, trace_id, wp_id, mt_id, 'queued', provider_id,
   model_id, backend, lane, priority, concurrency_group, fairness_key, max_retries, retry_backoff, timeout_ms,
-  max_output_tokens, request_sha256, :created_at_us, :estimated_tokens, :estimated_cost_usd_micro
+  max_output_tokens, request_sha256, :created_at_us, :estimated_tokens, :estimated_cost_usd_micro,
+  (SELECT last_job_seq FROM session AS s WHERE s.session_id = job.session_id)
 FROM job WHERE job_id = :before;
 
 -- name: job_get
@@ -123,9 +124,9 @@ SELECT j.turn_seq, j.timeout_ms, j.max_output_tokens, s.thread_bytes
 FROM job AS j JOIN session AS s ON s.session_id = j.session_id WHERE j.job_id = :job_id;
 
 -- name: job_request_bytes
-WITH thread AS (
+WITH RECURSIVE {runs_of_session}, thread AS (
   SELECT said.turn_seq, said.role, said.content_bytes
-  FROM job AS j JOIN message AS said ON said.job_id = j.job_id WHERE j.session_id = :session_id
+  FROM run CROSS JOIN message AS said ON said.job_id = run.job_id
   UNION ALL
   SELECT turn_seq, role, content_bytes FROM message WHERE session_id = :session_id AND job_id IS NULL
 )

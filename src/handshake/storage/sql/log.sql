@@ -24,13 +24,13 @@ WHERE seq > :after AND (:type IS NULL OR type = :type) AND at_us >= :since_us
 ORDER BY seq LIMIT :limit;
 
 -- name: event_page_of_session
+WITH RECURSIVE {runs_of_session}
 SELECT seq, type, session_id, job_id, at_us, hash, body FROM event
 WHERE seq IN (
     SELECT own.seq FROM event AS own
     WHERE own.session_id = :session_id AND own.job_id IS NULL AND own.seq > :after
     UNION ALL
-    SELECT run.seq FROM job AS j JOIN event AS run ON run.job_id = j.job_id
-    WHERE j.session_id = :session_id AND run.seq > :after
+    SELECT told.seq FROM run CROSS JOIN event AS told INDEXED BY event_by_job ON told.job_id = run.job_id WHERE told.seq > :after
   )
   AND (:type IS NULL OR type = :type) AND at_us >= :since_us
 ORDER BY seq LIMIT :limit;
@@ -41,13 +41,14 @@ WHERE seq < coalesce(:before, 9223372036854775807) AND (:type IS NULL OR type = 
 ORDER BY seq DESC LIMIT :limit;
 
 -- name: event_page_before_of_session
+WITH RECURSIVE {runs_of_session}
 SELECT seq, type, session_id, job_id, at_us, hash, body FROM event
 WHERE seq IN (
     SELECT own.seq FROM event AS own
     WHERE own.session_id = :session_id AND own.job_id IS NULL AND own.seq < coalesce(:before, 9223372036854775807)
     UNION ALL
-    SELECT run.seq FROM job AS j JOIN event AS run ON run.job_id = j.job_id
-    WHERE j.session_id = :session_id AND run.seq < coalesce(:before, 9223372036854775807)
+    SELECT told.seq FROM run CROSS JOIN event AS told INDEXED BY event_by_job ON told.job_id = run.job_id
+    WHERE told.seq < coalesce(:before, 9223372036854775807)
   )
   AND (:type IS NULL OR type = :type) AND at_us >= :since_us
 ORDER BY seq DESC LIMIT :limit;

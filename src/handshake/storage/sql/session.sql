@@ -44,19 +44,22 @@ SELECT session_id FROM session WHERE ending = 'open' AND (paused = 1 OR blockers
 
 -- name: session_accept_facts
 SELECT ending, state, next_seq, next_turn_seq, model_id, provider_id, backend, lane, root_session_id, wp_id, mt_id,
-  thread_bytes, budgeted, checkpoint_count, checkpoint_seq
+  thread_bytes, budgeted, checkpoint_count, checkpoint_seq, last_job_seq
 FROM session WHERE session_id = :session_id;
 
 -- name: session_accepted
 UPDATE session SET next_seq = :next_seq, next_turn_seq = :next_turn_seq, thread_bytes = thread_bytes + :bytes,
-  updated_at_us = :now_us
+  updated_at_us = :now_us, last_job_seq = :enqueue_seq
 WHERE session_id = :session_id AND next_seq = :next_seq - 1;
 
 -- name: session_accepted_marked
 UPDATE session SET next_seq = :next_seq, next_turn_seq = :next_turn_seq, thread_bytes = thread_bytes + :bytes,
   updated_at_us = :now_us, checkpoint_count = checkpoint_count + 1, checkpoint_seq = :next_seq - 1, checkpoint_state = state,
-  checkpoint_trigger = :trigger, checkpoint_at_us = :now_us, streamed_tokens = 0
+  checkpoint_trigger = :trigger, checkpoint_at_us = :now_us, streamed_tokens = 0, last_job_seq = :enqueue_seq
 WHERE session_id = :session_id AND next_seq = :next_seq - 1;
+
+-- name: session_followed
+UPDATE session SET last_job_seq = :enqueue_seq WHERE session_id = :session_id;
 
 -- name: session_started
 UPDATE session SET running = 1, dispatched = 1, state = :state, updated_at_us = :now_us
@@ -121,13 +124,13 @@ INSERT INTO message (
 );
 
 -- name: message_page
+WITH RECURSIVE {runs_of_session}
 SELECT
   session_id, seq, message_id, turn_id, turn_seq, job_id, role, content_hash, content_artifact_id, content_bytes,
   timestamp_us, token_count, redacted, source_kind, trusted
 FROM message
 WHERE rowid IN (
-    SELECT said.rowid FROM job AS j JOIN message AS said ON said.job_id = j.job_id
-    WHERE j.session_id = :session_id AND said.seq > :after
+    SELECT said.rowid FROM run CROSS JOIN message AS said ON said.job_id = run.job_id WHERE said.seq > :after
     UNION ALL
     SELECT own.rowid FROM message AS own
     WHERE own.session_id = :session_id AND own.job_id IS NULL AND own.seq > :after
@@ -135,13 +138,14 @@ WHERE rowid IN (
 ORDER BY seq LIMIT :limit;
 
 -- name: message_thread
+WITH RECURSIVE {runs_of_session}
 SELECT thread.turn_seq, thread.role, thread.content_artifact_id, a.data
 FROM (
   SELECT said.turn_seq, said.seq, said.role, said.content_artifact_id
-  FROM job AS j JOIN message AS said ON said.job_id = j.job_id WHERE j.session_id = :session_id
+  FROM run CROSS JOIN message AS said ON said.job_id = run.job_id
   UNION ALL
   SELECT turn_seq, seq, role, content_artifact_id FROM message WHERE session_id = :session_id AND job_id IS NULL
-) AS thread JOIN artifact AS a ON a.sha256 = thread.content_artifact_id
+) AS thread CROSS JOIN artifact AS a ON a.sha256 = thread.content_artifact_id
 WHERE thread.turn_seq <= :turn_seq ORDER BY thread.turn_seq, thread.seq;
 
 -- name: message_stretch

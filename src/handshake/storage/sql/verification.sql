@@ -21,11 +21,11 @@ WHERE type = :type AND NOT EXISTS (SELECT 1 FROM session AS s WHERE s.session_id
 SELECT session_id FROM session WHERE session_id > :after ORDER BY session_id LIMIT :limit;
 
 -- name: message_evidence
+WITH RECURSIVE {runs_of_session}
 SELECT rowid, seq, message_id, role, content_hash, content_artifact_id, token_count, source_kind, trusted
 FROM message
 WHERE rowid IN (
-    SELECT said.rowid FROM job AS j JOIN message AS said ON said.job_id = j.job_id
-    WHERE j.session_id = :session_id AND said.session_id = :session_id
+    SELECT said.rowid FROM run CROSS JOIN message AS said ON said.job_id = run.job_id WHERE said.session_id = :session_id
     UNION ALL
     SELECT own.rowid FROM message AS own WHERE own.session_id = :session_id AND own.job_id IS NULL
   )
@@ -35,6 +35,15 @@ ORDER BY seq, rowid LIMIT :limit;
 -- name: message_astray
 SELECT m.message_id FROM message AS m LEFT JOIN job AS j ON j.job_id = m.job_id
 WHERE m.job_id IS NOT NULL AND m.session_id IS NOT j.session_id LIMIT 1;
+
+-- name: job_astray
+SELECT job_id FROM (
+  SELECT job_id, before_seq, lag(enqueue_seq) OVER one AS earlier, enqueue_seq = max(enqueue_seq) OVER whole AS is_last,
+    enqueue_seq IS (SELECT last_job_seq FROM session AS s WHERE s.session_id = j.session_id) AS is_named_last
+  FROM job AS j
+  WINDOW one AS (PARTITION BY session_id ORDER BY enqueue_seq), whole AS (PARTITION BY session_id)
+)
+WHERE before_seq IS NOT earlier OR is_last <> is_named_last LIMIT 1;
 
 -- name: artifact_ids
 SELECT sha256 FROM artifact WHERE sha256 > :after ORDER BY sha256 LIMIT :limit;
