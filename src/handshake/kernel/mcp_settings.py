@@ -26,6 +26,25 @@ MAX_MCP_SERVER_CHARS = 20
 MAX_MCP_TOOL_NAME_CHARS = 128
 """A tool's name as its server spells it; what the protocol advises."""
 
+MCP_START_MS = 30_000
+"""From starting a server to its first answer; some fetch what they need."""
+MCP_LIST_MS = 30_000
+"""The whole listing of a server's tools."""
+MCP_RELIST_MS = 1_000
+"""Between two listings that a server asks for by saying that its own changed."""
+MCP_WRITE_MS = 5_000
+"""One message into a server's input; a server that reads nothing for so long is given up."""
+MCP_CLOSE_MS = 1_000
+"""From closing a connection until its server is made to end."""
+MAX_MCP_MESSAGE_BYTES = 8 * 1024 * 1024
+"""One message of a server; a longer one ends the connection before it is held whole."""
+MAX_MCP_PAGES = 64
+"""Pages of one listing."""
+MAX_MCP_UNASKED_PER_S = 1_000
+"""Messages of a server in one second that answer nothing; more end the connection."""
+MAX_MCP_ERROR_CHARS = 2_000
+"""What a model is told of a server's error."""
+
 RESERVED_SERVER_NAMES = frozenset({"client", "handshake", "mcp"})
 """Names that would read as something else: the tools of a client, and of this runtime."""
 
