@@ -125,6 +125,29 @@ MAX_PAGE_ITEMS = 1_000
 LOG_PAGE_EVENTS = 1_024
 """Events that are verified or proved in one go: as many as between two checkpoints, about 1 MiB."""
 
+MAX_CAPABILITY_CHARS = 8_192
+"""A capability as text: the longest is a command with a script among its arguments."""
+MAX_SCOPE_SEGMENTS = 64
+"""Segments of a path in a scope: comparing two patterns takes the product."""
+MAX_SCOPE_ARGUMENTS = 256
+"""Words of a command in a scope."""
+MAX_SESSION_GRANTS = 1_000
+"""Grants of one session that have not ended: what a decision was measured with."""
+MAX_POLICY_RULES = 1_000
+"""Capabilities in one list of the policy, as for grants."""
+MAX_GRANT_CONSTRAINTS = 32
+"""Arguments that one grant holds to a value: no tool has more that choose something."""
+MAX_CONSTRAINT_CHARS = 1_000
+"""A value or glob of a constraint, and a pointer to an argument."""
+MAX_CONSTRAINT_VALUES = 100
+"""Values of which a constraint allows one."""
+GRANT_DEFAULT_S = 86_400
+"""How long a grant lasts that says `until` but not when (02 §1)."""
+MAX_SINK_VALUES = 1_000
+"""Values of a call's sinks that are looked at; one with more is not bounded by anything."""
+MIN_TOKEN_CHARS = 6
+"""Shortest value that counts as said when it stands among other words: shorter ones stand there by chance (02 §6)."""
+
 MAX_CONFIG_BYTES = 256 * 1024
 """One configuration file: thousands of models fit."""
 MAX_CONFIG_LINE_CHARS = 4_096
