@@ -1,0 +1,105 @@
+"""Workspace: the Python face. `open_workspace` gives sessions to talk to; nothing here has rules of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from handshake.bootstrap import Models, Runtime, close_runtime, configure, find_workspace, limits_of, open_runtime
+from handshake.kernel.ids import JobId
+from handshake.kernel.job import Job
+from handshake.kernel.units import US_PER_S, Microseconds
+from handshake.operations import records, views
+from handshake.operations.cancelling import CancelResult
+from handshake.operations.views import QueueView, WorkspaceView
+from handshake.workspace.desk import Desk, DeskQuestion
+from handshake.workspace.sessions import SessionHandle, Sessions
+from handshake.workspace.turns import Result, TurnHandle, cancel_job
+
+__all__ = [
+    "DRAIN_S",
+    "Desk",
+    "DeskQuestion",
+    "Result",
+    "SessionHandle",
+    "Sessions",
+    "TurnHandle",
+    "Workspace",
+    "open_workspace",
+]
+
+DRAIN_S = 10
+"""How long runs may finish when a workspace closes, in seconds; what still runs is handed back to the queue."""
+
+
+class Workspace:
+    """An open workspace; made by `open_workspace`."""
+
+    def __init__(self, runtime: Runtime, drain_s: int = DRAIN_S) -> None:
+        self.runtime = runtime
+        self.drain_s = drain_s
+        """Seconds that runs may take to finish when it closes."""
+        self.sessions = Sessions(runtime)
+        self.desk = Desk(runtime)
+
+    def drain(self) -> None:
+        """Take no new turns (HSK-503-DRAINING) and start nothing more; what runs goes on, also while it closes."""
+        self.runtime.dispatcher.drain()
+
+    async def job(self, job_id: str) -> Job:
+        """Return a job."""
+        return await self.runtime.store.read(lambda reader: records.job(reader, JobId(job_id)))
+
+    async def cancel_job(self, job_id: str, *, reason: str = "operator") -> CancelResult:
+        """Cancel a run, whatever it is doing."""
+        return await cancel_job(self.runtime, JobId(job_id), reason=reason)
+
+    async def queue(self, *, after: int = 0, limit: int | None = None) -> QueueView:
+        """Return the queue with the reason why each run waits, after the acceptance number `after`."""
+        runtime = self.runtime
+        limits = limits_of(runtime.settings)
+        now_us = runtime.clock.now_us()
+        dispatching, has_room = runtime.dispatcher.is_dispatching, not runtime.dispatcher.is_held_back
+        return await runtime.store.read(
+            lambda reader: views.queue(
+                reader, limits, dispatching=dispatching, has_room=has_room, now_us=now_us, after=after, limit=limit
+            )
+        )
+
+    async def status(self) -> WorkspaceView:
+        """Return the workspace in numbers."""
+        return await self.runtime.store.read(views.workspace)
+
+
+@asynccontextmanager
+async def open_workspace(
+    path: str | Path = ".",
+    *,
+    flags: Mapping[str, str] | None = None,
+    models: Models | None = None,
+    dispatch: bool = True,
+    drain_s: int = DRAIN_S,
+) -> AsyncIterator[Workspace]:
+    """Open the workspace of `path` or the nearest folder above it, and close it at the end.
+
+    Args:
+        path: a folder; `handshake init` makes a workspace of it.
+        flags: settings of the flag layer, by dotted key.
+        models: adapters in place of the configured ones, for tests and cassettes.
+        dispatch: whether queued runs start.
+        drain_s: seconds that runs may take to finish when it closes; what still runs is handed back to the queue.
+
+    Raises:
+        NotFound: there is no workspace.
+        StateConflict: another runtime holds it; the error names it.
+        InvalidConfig: the configuration is wrong.
+        IntegrityBroken, StoreFailed: the store cannot be opened.
+    """
+    place = find_workspace(Path(path))
+    runtime = await open_runtime(place, configure(place.root, flags), models=models, dispatch=dispatch)
+    workspace = Workspace(runtime, drain_s)
+    try:
+        yield workspace
+    finally:
+        await close_runtime(runtime, drain_us=Microseconds(workspace.drain_s * US_PER_S))

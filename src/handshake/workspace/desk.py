@@ -1,0 +1,68 @@
+"""Desk: the Python face of what waits for a person."""
+
+from __future__ import annotations
+
+from handshake.bootstrap import Runtime
+from handshake.kernel.desk import DeskItem, DeskState, shown_sha256
+from handshake.kernel.ids import JobId
+from handshake.kernel.job import JobState
+from handshake.operations import desk
+from handshake.operations.feed import Over
+
+
+class DeskQuestion:
+    """One thing that waits for a person, as it stood when it was asked for."""
+
+    def __init__(self, runtime: Runtime, item: DeskItem) -> None:
+        self._runtime = runtime
+        self.item = item
+        self.sha256 = shown_sha256(item)
+        """The hash of what `item` shows; an approval names it."""
+
+    async def approve(self, *, shown: str) -> DeskItem:
+        """Approve it: a lost run is queued again.
+
+        Raises:
+            StateConflict: `shown` is the hash of something else.
+            InvalidTransition: it was answered before, or has expired.
+        """
+        runtime = self._runtime
+        level = runtime.settings.policy.automation_level
+        return await runtime.store.write(
+            lambda tx: desk.approve(tx, runtime.queue, self.item.item_id, shown=shown, by="operator", level=level)
+        )
+
+    async def deny(self) -> DeskItem:
+        """Deny it: a lost run fails, and its session goes on.
+
+        Raises:
+            InvalidTransition: it was answered before, or has expired.
+        """
+        runtime = self._runtime
+        level = runtime.settings.policy.automation_level
+        return await runtime.store.write(
+            lambda tx: desk.deny(tx, runtime.queue, self.item.item_id, by="operator", level=level),
+            then=lambda item: runtime.feeds.push(JobId(item.job_id), Over(JobState.FAILED)),
+        )
+
+
+class Desk:
+    """What waits for a person."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def waiting(self, *, after: int = 0, limit: int | None = None) -> list[DeskQuestion]:
+        """Return what waits, in the order in which it came, after the item number `after`."""
+        found = await self._runtime.store.read(
+            lambda reader: desk.items(reader, state=DeskState.WAITING, after=after, limit=limit)
+        )
+        return [DeskQuestion(self._runtime, item) for item in found]
+
+    async def show(self, item_id: str) -> DeskQuestion:
+        """Return one item, answered or not.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        return DeskQuestion(self._runtime, await self._runtime.store.read(lambda reader: desk.item(reader, item_id)))
