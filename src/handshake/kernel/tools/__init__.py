@@ -1,0 +1,1 @@
+"""Tools that ship: their definitions, as data."""
