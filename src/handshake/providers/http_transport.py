@@ -91,6 +91,11 @@ class Exchange:
         """The response's status."""
         return 0 if self._response is None else self._response.status
 
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The response's headers, in their order."""
+        return () if self._response is None else tuple(self._response.headers.items())
+
     def header(self, name: str) -> str | None:
         """Return a header of the response; of a repeated one, the first."""
         return None if self._response is None else self._response.headers.get(name)
