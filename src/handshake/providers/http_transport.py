@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import io
 import socket
 import ssl
 import struct
+from collections.abc import Sequence
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -25,11 +28,11 @@ from aiohttp.connector import AddrInfoType, Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
+from handshake.kernel.locality import Endpoint
 from handshake.kernel.retry import FaultKind
 from handshake.kernel.settings import MAX_SLOTS
 from handshake.ports.model import CallLimits
 from handshake.providers.http_body import BoundedBody, Deadlines
-from handshake.providers.locality import Boundary
 from handshake.providers.wire_sse import WireFault
 
 CONNECT_LIMIT_MS = 5_000
@@ -39,6 +42,31 @@ CLOSE_LIMIT_MS = 1_000
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _UNWANTED_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+
+class Border(Protocol):
+    """Where one endpoint is, and which addresses may be connected to for it."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The checked URL."""
+        ...
+
+    async def addresses(self) -> Sequence[str]:
+        """Return all addresses of the host, none of them remembered from an earlier call.
+
+        Raises:
+            OSError: there is none.
+        """
+        ...
+
+    def admit(self, addresses: Sequence[str]) -> None:
+        """Return if a connection to every one of `addresses` may be opened.
+
+        Raises:
+            EndpointBlocked, ConsentRequired: it may not.
+        """
+        ...
 
 
 class HttpTransport:
@@ -51,7 +79,7 @@ class HttpTransport:
         boundary: which addresses may be connected to, asked for every connection.
     """
 
-    def __init__(self, boundary: Boundary) -> None:
+    def __init__(self, boundary: Border) -> None:
         self._boundary = boundary
         self._session: aiohttp.ClientSession | None = None
 
@@ -182,7 +210,7 @@ class _Connector(aiohttp.TCPConnector):
 class _Resolver(AbstractResolver):
     """Resolves the one host of a boundary, at the moment of connecting, to admitted addresses."""
 
-    def __init__(self, boundary: Boundary) -> None:
+    def __init__(self, boundary: Border) -> None:
         self._boundary = boundary
 
     async def resolve(
@@ -206,7 +234,7 @@ class _Resolver(AbstractResolver):
         """Nothing is held."""
 
 
-def _session(boundary: Boundary) -> aiohttp.ClientSession:
+def _session(boundary: Border) -> aiohttp.ClientSession:
     def open_socket(address: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, (host, *_) = address
         boundary.admit([str(host)])
@@ -232,6 +260,7 @@ def _session(boundary: Boundary) -> aiohttp.ClientSession:
     )
 
 
+@functools.cache
 def _tls() -> ssl.SSLContext:
     """Return a verifying context with the certificates that OpenSSL was built for, and no word of the environment."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -29,7 +29,8 @@ MAX_LISTING_BYTES = 4 * 1024 * 1024
 """Its answer: thousands of models."""
 
 _TCP = 6
-_LOCALHOST_ADDRESSES = ("127.0.0.1", "::1")
+LOCALHOST_ADDRESSES = ("127.0.0.1", "::1")
+"""What `localhost` is, whatever a hosts file says (RFC 6761 §6.3)."""
 
 
 _NO_ANSWER = frozenset({401, 403, 407, 408, 425, 429})
@@ -90,7 +91,7 @@ class Boundary:
         host = self.endpoint.host
         if self.endpoint.is_address:
             return (host,)
-        return _LOCALHOST_ADDRESSES if host == "localhost" else await self._lookup(host, self.endpoint.port)
+        return LOCALHOST_ADDRESSES if host == "localhost" else await self._lookup(host, self.endpoint.port)
 
     async def place(self) -> Backend:
         """Return whether the endpoint is local or cloud, from its addresses now.

@@ -211,7 +211,7 @@ class Tree:
 
     def _strictly(self, steps: Steps, flags: int) -> int:
         if self._at_once:
-            return open_beneath(self._root, spelled(steps), flags | os.O_NOFOLLOW)
+            return open_beneath(self._root, spelled(steps), flags)
         return self._walked_to(steps, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def _walked_to(self, steps: Steps, flags: int) -> int:

@@ -1,0 +1,45 @@
+"""Line pattern: what is searched for, matched in time that grows with the text and never with its tricks.
+
+Regular expressions come from models. The interpreter's own engine can be made to backtrack for years; the one in the
+schema validator that the gate needs anyway works in linear time, and refuses what cannot be done in it.
+
+Source:
+    decision 0024.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import jsonschema_rs
+
+from handshake.kernel.settings import MAX_PATTERN_PROGRAM_BYTES
+from handshake.ports.tool import ToolFailed
+
+LinePattern = Callable[[str], bool]
+"""Whether a line, without its end, matches."""
+
+_MEANING = re.compile(r"[\\.+*?()|\[\]{}^$/-]")
+
+
+def line_pattern(query: str, *, is_regex: bool, ignore_case: bool) -> LinePattern:
+    """Return the pattern of a search.
+
+    Raises:
+        ToolFailed: the query is no regular expression that can be matched in linear time, or a huge one.
+    """
+    if not is_regex and not ignore_case:
+        return lambda line: query in line
+    pattern = query if is_regex else _MEANING.sub(lambda found: "\\" + found[0], query)
+    options = jsonschema_rs.RegexOptions(size_limit=MAX_PATTERN_PROGRAM_BYTES, dfa_size_limit=MAX_PATTERN_PROGRAM_BYTES)
+    try:
+        validator = jsonschema_rs.validator_for(
+            {"pattern": f"(?i){pattern}" if ignore_case else pattern}, pattern_options=options
+        )
+    except (jsonschema_rs.ValidationError, ValueError):
+        raise ToolFailed(
+            "HSK-400-INVALID-REQUEST",
+            "the query is no regular expression of linear time: no look-around, no back-reference, no huge repetition",
+        ) from None
+    return validator.is_valid
