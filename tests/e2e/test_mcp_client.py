@@ -7,116 +7,13 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from handshake.kernel.ids import SessionId
-from handshake.kernel.mcp import McpListing, definition_sha256
-from handshake.ports.tool import Reach, ToolContext, ToolFailed, ToolPass, ToolResult
-from handshake.runners.machine import MachineClock
-from handshake.testing.plain_process import PlainProcess
-from handshake.tools.mcp_client import ApprovedTool, McpClient
-
-SERVERS = Path(__file__).parents[1] / "mcp_servers"
-CLOCK = MachineClock()
-
-
-class Pass:
-    """Stands in for the gate's pass: only the gate can make one."""
-
-    def spend(self) -> None:
-        """Nothing is counted."""
-
-
-class Desk:
-    """Servers by name, the pins that were made of their listings, and the client that holds to them."""
-
-    def __init__(self, **commands: list[str]) -> None:
-        self.commands = commands
-        self.approved: dict[str, ApprovedTool] = {}
-        self.listings: list[tuple[str, McpListing]] = []
-        self.processes: list[PlainProcess] = []
-        self.told = asyncio.Event()
-        self.client = McpClient(self.transport, self.approved.get, self.listed, CLOCK)
-
-    def transport(self, server: str, ended: Callable[[str], None]) -> Any:
-        """Start a server."""
-        from handshake.tools.mcp_pipe import server_pipe
-
-        return server_pipe(_Started(self, self.commands[server]), CLOCK.monotonic_us, ended)
-
-    async def listed(self, server: str, listing: McpListing) -> None:
-        """Keep a listing."""
-        self.listings.append((server, listing))
-        self.told.set()
-
-    async def approve(self, server: str) -> None:
-        """Approve all that a server lists now."""
-        for one in (await self.client.list(server)).definitions:
-            self.approved[one.tool_id] = ApprovedTool(one, definition_sha256(one))
-
-    async def call(
-        self, tool: str, *, timeout_ms: int = 30_000, most_bytes: int = 32_768, **args: object
-    ) -> ToolResult:
-        """Call a tool as the gate would."""
-        context = ToolContext(
-            session_id=SessionId("the session"),
-            job_id=None,
-            tool_call_id="the call",
-            trace_id="the trace",
-            root="/",
-            reach=Reach(),
-            timeout_ms=timeout_ms,
-            max_result_bytes=most_bytes,
-        )
-        return await self.client.run(cast(ToolPass, Pass()), tool, args, context)
-
-    async def text(self, tool: str, **args: Any) -> str:
-        """Return the text of a call's result."""
-        content = (await self.call(tool, **args)).value["content"]
-        return str(content[0]["text"])
-
-    async def failure(self, tool: str, **args: Any) -> ToolFailed:
-        """Return how a call failed."""
-        with pytest.raises(ToolFailed) as failed:
-            await self.call(tool, **args)
-        return failed.value
-
-
-class _Started:
-    """A process that starts with the first byte that is read or written."""
-
-    def __init__(self, desk: Desk, command: list[str]) -> None:
-        self._desk = desk
-        self._command = command
-        self._process: PlainProcess | None = None
-        self._starting = asyncio.Lock()
-
-    async def _started(self) -> PlainProcess:
-        async with self._starting:
-            if self._process is None:
-                self._process = await PlainProcess.start(self._command, {"ONLY": "this"})
-                self._desk.processes.append(self._process)
-            return self._process
-
-    async def read(self, most_bytes: int) -> bytes:
-        return await (await self._started()).read(most_bytes)
-
-    async def write(self, data: bytes) -> None:
-        await (await self._started()).write(data)
-
-    async def close(self) -> None:
-        if self._process is not None:
-            await self._process.close()
-
-
-def friendly() -> list[str]:
-    return [sys.executable, str(SERVERS / "friendly.py")]
-
-
-def hostile(mode: str, file: Path | None = None) -> list[str]:
-    return [sys.executable, str(SERVERS / "hostile.py"), mode, *([] if file is None else [str(file)])]
+from handshake.ports.tool import ToolFailed
+from handshake.tools.mcp_http import Way
+from tests.e2e.mcp_desk import Desk, friendly, hostile
 
 
 @pytest.fixture
@@ -124,10 +21,10 @@ async def opened() -> AsyncIterator[Callable[..., Any]]:
     """Give a maker of desks, whose servers are ended with the test."""
     desks: list[Desk] = []
 
-    async def make(**commands: list[str]) -> Desk:
-        desk = Desk(**commands)
+    async def make(**servers: list[str] | Way) -> Desk:
+        desk = Desk(**servers)
         desks.append(desk)
-        for server in commands:
+        for server in servers:
             await desk.approve(server)
         return desk
 
@@ -241,7 +138,7 @@ async def test_names_that_collide_and_schemas_that_hide_something_are_not_taken(
 @pytest.mark.parametrize("mode", ["thousand", "endless"])
 async def test_a_listing_without_end_is_refused_whole(opened: Callable[..., Any], mode: str) -> None:
     desk = await opened()
-    desk.commands["s"] = hostile(mode)
+    desk.servers["s"] = hostile(mode)
     with pytest.raises(ToolFailed) as failed:
         await desk.client.list("s")
     assert failed.value.code == "mcp_listing"
@@ -288,7 +185,7 @@ async def test_requests_of_a_server_are_refused(opened: Callable[..., Any]) -> N
 
 async def test_a_server_that_cannot_be_started_or_ends_at_once_is_not_there(opened: Callable[..., Any]) -> None:
     desk = await opened()
-    desk.commands["s"] = [sys.executable, "-c", "pass"]
+    desk.servers["s"] = [sys.executable, "-c", "pass"]
     with pytest.raises(ToolFailed) as failed:
         await desk.client.list("s")
     assert failed.value.code == "mcp_unavailable"

@@ -1,9 +1,10 @@
-"""Friendly: an MCP server written with the official SDK, over stdio, or over HTTP on the port of its first argument."""
+"""Friendly: an MCP server written with the official SDK, over stdio, or over HTTP if its first argument says `http`."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from typing import Any
 
@@ -69,15 +70,14 @@ async def over_stdio() -> None:
         await SERVER.run(read, write, SERVER.create_initialization_options())
 
 
-def over_http(port: int) -> None:
-    """Serve any client over HTTP on loopback; the ready line is the port."""
+def over_http() -> None:
+    """Serve any client over HTTP on loopback; the first line of the output is the port."""
     import uvicorn
 
-    config = uvicorn.Config(SERVER.streamable_http_app(), host="127.0.0.1", port=port, log_level="error")
-    server = uvicorn.Server(config)
-    print("ready", flush=True)
-    server.run()
+    listening = socket.create_server(("127.0.0.1", 0))
+    print(listening.getsockname()[1], flush=True)
+    uvicorn.Server(uvicorn.Config(SERVER.streamable_http_app(), log_level="error")).run(sockets=[listening])
 
 
 if __name__ == "__main__":
-    over_http(int(sys.argv[1])) if len(sys.argv) > 1 else asyncio.run(over_stdio())
+    over_http() if sys.argv[1:] == ["http"] else asyncio.run(over_stdio())

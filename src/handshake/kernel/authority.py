@@ -100,6 +100,8 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Arguments whose values a carrying grant names."""
     literal: frozenset[str] = frozenset()
     """Required capabilities that a carrying grant names exactly: this path, this host and path, this recipient."""
+    is_settled: bool = False
+    """Whether a person gave a carrying grant of each in answer to a question about such calls."""
 
 
 class _Finding(msgspec.Struct, frozen=True, gc=False):
@@ -134,12 +136,14 @@ def decide(authority: Authority, required: Sequence[Capability], call: CallFacts
     missing: list[Capability] = []
     carrying: dict[str, Grant] = {}
     literal: set[str] = set()
+    is_settled = True
     for wanted in required:
         finding, grants = _weigh(authority, wanted, call)
         if finding.is_missing:
             missing.append(wanted)
         if _RANK[finding.outcome] < _RANK[worst.outcome]:
             worst = finding
+        is_settled = is_settled and any(one.settles_ask for one in grants)
         for one in grants:
             carrying[one.grant_id] = one
             if is_literal(one.capability):
@@ -152,6 +156,7 @@ def decide(authority: Authority, required: Sequence[Capability], call: CallFacts
         grants=tuple(carrying),
         fixed=frozenset().union(*(one.constraints.fixed for one in carrying.values() if one.constraints.args)),
         literal=frozenset(literal),
+        is_settled=is_settled,
     )
 
 

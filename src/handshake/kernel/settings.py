@@ -189,12 +189,30 @@ MAX_TOOL_SCHEMA_BYTES = 64 * 1024
 """One schema of a tool; servers exist whose schemas have tens of kilobytes."""
 MAX_TOOL_SCHEMA_DEPTH = 48
 """Deepest nesting of a schema."""
+MAX_TOOL_SCHEMA_NODES = 20_000
+"""Parts of a schema that one value may be held to, references written out: some milliseconds."""
 MAX_TOOL_POINTERS = 64
 """Sinks of a tool, and as many arguments that are content."""
 MAX_TOOL_CAPABILITIES = 32
 """Templates of a tool; one may stand for every item of an argument."""
 MAX_TOOL_TEMPLATE_CHARS = 256
 """One template, or one pointer."""
+MAX_REQUIRED_CAPABILITIES = 256
+"""Capabilities that one call may require: a call about more things is several calls."""
+MAX_INLINE_PAYLOAD_BYTES = 32 * 1024
+"""Arguments or a result inside an envelope; longer ones are artifacts (02 §3)."""
+MAX_TOOL_PAYLOAD_BYTES = 8 * 1024 * 1024
+"""Arguments or a result at all: what a message may hold."""
+MAX_ENVELOPE_BYTES = 64 * 1024
+"""One HTC-1.0 request as it comes: inline arguments, whitespace, and the rest."""
+MAX_TOOL_ARGUMENT_DEPTH = 32
+"""Deepest nesting of arguments: no schema that a person could read needs more."""
+GATE_DECISION_MS = 5_000
+"""Longest time that a decision may take; a later one is a no."""
+MAX_TRUSTED_TEXT_BYTES = 1024 * 1024
+"""What operators said in a session, newest first, as far as it is searched for the values of sinks."""
+MAX_TOOLS = 4_096
+"""Tools of one workspace, those of MCP servers included."""
 
 PRICE_PLACES = 6
 """Decimal places of a price: micro-USD."""

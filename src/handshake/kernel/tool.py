@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -24,11 +23,10 @@ from handshake.kernel.settings import (
     MAX_TOOL_DESCRIPTION_CHARS,
     MAX_TOOL_ID_CHARS,
     MAX_TOOL_POINTERS,
-    MAX_TOOL_SCHEMA_BYTES,
-    MAX_TOOL_SCHEMA_DEPTH,
     MAX_TOOL_TEMPLATE_CHARS,
     MAX_TOOL_VERSION_CHARS,
 )
+from handshake.kernel.tool_schema import schema_fault
 
 __all__ = ["SideEffect", "ToolExecutor"]
 
@@ -107,7 +105,7 @@ _Pointers = Annotated[
 
 
 class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that the gate, a model and an operator know of a tool; nothing but `deprecation` has a default."""
+    """All that the gate, a model and an operator know of a tool; no classification has a default."""
 
     tool_id: Annotated[str, Meta(max_length=MAX_TOOL_ID_CHARS, pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)+\Z")]
     tool_version: Annotated[
@@ -144,6 +142,8 @@ class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Whether its schema is given to a model only when the model looks for it (`handshake.tools.search`)."""
     executed_by: ToolExecutor
     timeout_ms: Annotated[int, Meta(ge=1, le=MAX_CALL_MS)]
+    amount: Annotated[str, Meta(min_length=2, max_length=MAX_TOOL_TEMPLATE_CHARS)] | None = None
+    """The argument that is an amount, in the smallest unit of what the tool counts: of a grant with `max_amount`."""
     deprecation: Deprecation | None = None
 
 
@@ -162,8 +162,8 @@ def admit(definition: ToolDefinition) -> ToolDefinition:
     Raises:
         InvalidRequest: field `tool`, with the tool's id where it has one; reason `incomplete` (a field is missing, of
             the wrong kind, out of its vocabulary or its bounds), `description`, `capabilities` (a tool that changes or
-            executes requires none), `pointer`, `schema_object`, `schema_size`, `schema_depth`, `schema_dialect` or
-            `schema_reference`.
+            executes requires none), `pointer`, `schema_object`, `schema_size`, `schema_depth`, `schema_dialect`,
+            `schema_reference` or `schema_cost` (`kernel.tool_schema`).
     """
     try:
         whole = msgspec.convert(msgspec.to_builtins(definition), ToolDefinition)
@@ -173,10 +173,10 @@ def admit(definition: ToolDefinition) -> ToolDefinition:
         raise _refused(whole, "description")
     if not whole.required_capabilities and whole.side_effect is not SideEffect.READ:
         raise _refused(whole, "capabilities")
-    if not all(_POINTER.fullmatch(one) for one in (*whole.sinks, *whole.content)):
+    if not all(_POINTER.fullmatch(one) for one in (*whole.sinks, *whole.content, *_set(whole.amount))):
         raise _refused(whole, "pointer")
     for schema in (whole.input_schema, whole.output_schema):
-        reason = _schema_fault(schema)
+        reason = schema_fault(schema)
         if reason is not None:
             raise _refused(whole, reason)
     return whole
@@ -205,6 +205,7 @@ _RELIED_ON = (
     "output_schema",
     "sinks",
     "content",
+    "amount",
     "reversibility",
     "side_effect",
     "idempotency",
@@ -220,44 +221,10 @@ _RELIED_ON = (
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _POINTER = re.compile("(?:/(?:[^~/\x00-\x1f]|~[01])+)+")
-_DIALECTS = frozenset({"https://json-schema.org/draft/2020-12/schema"})
-_REFERENCES = frozenset({"$ref", "$dynamicRef"})
-_ELSEWHERE = frozenset({"$id", "$anchor", "$dynamicAnchor", "$vocabulary", "$recursiveRef", "$recursiveAnchor"})
-"""Keywords by which a schema could be about another place than its own text."""
 
 
-def _schema_fault(schema: Mapping[str, Any]) -> str | None:
-    if schema.get("type") != "object":
-        return "schema_object"
-    try:
-        if len(canonical(schema, floats=True)) > MAX_TOOL_SCHEMA_BYTES:
-            return "schema_size"
-    except InvalidRequest:
-        return "schema_depth"
-    if schema.get("$schema", next(iter(_DIALECTS))) not in _DIALECTS:
-        return "schema_dialect"
-    level: list[Any] = [schema]
-    for _ in range(MAX_TOOL_SCHEMA_DEPTH):
-        if any(_leaves(one) for one in level if isinstance(one, dict)):
-            return "schema_reference"
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return None
-    return "schema_depth"
-
-
-def _leaves(node: Mapping[str, Any]) -> bool:
-    """Return whether a part of a schema names a place outside of the schema's own text.
-
-    A property that happens to be called like a keyword has a schema as its value, where a keyword has text.
-    """
-    named = [node[key] for key in _REFERENCES if isinstance(node.get(key), str)]
-    return any(not one.startswith("#") for one in named) or any(isinstance(node.get(key), str) for key in _ELSEWHERE)
+def _set(pointer: str | None) -> tuple[str, ...]:
+    return () if pointer is None else (pointer,)
 
 
 def _numbers(definition: ToolDefinition) -> tuple[int, ...]:

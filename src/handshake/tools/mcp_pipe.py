@@ -18,6 +18,7 @@ from typing import Protocol
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client import Transport
+from mcp.shared._stream_protocols import WriteStream
 from mcp.shared.message import SessionMessage
 from mcp_types import (
     JSONRPCError,
@@ -53,8 +54,12 @@ class Pipes(Protocol):
         ...
 
 
+Streams = tuple[MemoryObjectReceiveStream[SessionMessage | Exception], WriteStream[SessionMessage]]
+"""What a transport gives the SDK."""
+
+
 class PipeEnd(StrEnum):
-    """Why a connection over pipes ended."""
+    """Why a connection ended."""
 
     CLOSED = "closed"
     """The peer ended, or closed its output."""
@@ -100,6 +105,16 @@ class Unasked:
         return self._count <= self._most
 
 
+def is_answer(message: JSONRPCMessage) -> bool:
+    """Return whether a message answers a request."""
+    return isinstance(message, JSONRPCResponse | JSONRPCError)
+
+
+def concerns_client(message: JSONRPCMessage) -> bool:
+    """Return whether a client acts on a server's message; progress, logs and the like are dropped."""
+    return not isinstance(message, JSONRPCNotification) or message.method == LISTING_CHANGED
+
+
 def server_pipe(pipes: Pipes, now_us: Callable[[], Microseconds], ended: Callable[[PipeEnd], None]) -> Transport:
     """Return the transport to a server behind `pipes`; only answers and what the client acts on reach the client.
 
@@ -108,7 +123,7 @@ def server_pipe(pipes: Pipes, now_us: Callable[[], Microseconds], ended: Callabl
         now_us: monotonic time.
         ended: called once, when the connection is over for another reason than that the client closed it.
     """
-    return _piped(pipes, Unasked(now_us), ended, _concerns_client)
+    return _piped(pipes, Unasked(now_us), ended, concerns_client)
 
 
 def client_pipe(pipes: Pipes, now_us: Callable[[], Microseconds], ended: Callable[[PipeEnd], None]) -> Transport:
@@ -119,9 +134,7 @@ def client_pipe(pipes: Pipes, now_us: Callable[[], Microseconds], ended: Callabl
 @asynccontextmanager
 async def _piped(
     pipes: Pipes, unasked: Unasked, ended: Callable[[PipeEnd], None], concerns: Callable[[JSONRPCMessage], bool]
-) -> AsyncGenerator[
-    tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]]
-]:
+) -> AsyncGenerator[Streams]:
     arriving, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write_stream, leaving = anyio.create_memory_object_stream[SessionMessage](0)
 
@@ -168,7 +181,7 @@ async def _read(
             return PipeEnd.TOO_LARGE
         for line in whole:
             message = _parse(line)
-            if not isinstance(message, JSONRPCResponse | JSONRPCError) and not unasked.admits():
+            if not (message is not None and is_answer(message)) and not unasked.admits():
                 return PipeEnd.FLOOD
             if message is None or not concerns(message):
                 continue
@@ -185,8 +198,3 @@ def _parse(line: bytes) -> JSONRPCMessage | None:
         return jsonrpc_message_adapter.validate_json(line, by_name=False)
     except ValueError:
         return None
-
-
-def _concerns_client(message: JSONRPCMessage) -> bool:
-    """Return whether a client acts on a server's message: progress, logs and the like are dropped here."""
-    return not isinstance(message, JSONRPCNotification) or message.method == LISTING_CHANGED

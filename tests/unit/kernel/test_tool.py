@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from handshake.kernel.errors import InvalidRequest
-from handshake.kernel.settings import MAX_TOOL_DESCRIPTION_CHARS, MAX_TOOL_SCHEMA_BYTES
+from handshake.kernel.settings import MAX_TOOL_DESCRIPTION_CHARS
 from handshake.kernel.tool import SideEffect, ToolDefinition, admit, definition_sha256, require_upgrade
 from tests.requirement import requirement
 
@@ -41,9 +41,6 @@ WHOLE: dict[str, Any] = {
     "timeout_ms": 1_000,
 }
 TOOL = msgspec.convert(WHOLE, ToolDefinition)
-NESTED: dict[str, Any] = {"type": "object"}
-for _ in range(60):
-    NESTED = {"type": "object", "properties": {"a": NESTED}}
 
 
 def changed(**fields: Any) -> ToolDefinition:
@@ -110,29 +107,9 @@ def test_pointers_are_pointers(pointer: str) -> None:
     assert refusal(changed(content=("/text", pointer))) in ("pointer", "incomplete")
 
 
-@pytest.mark.parametrize(
-    ("schema", "reason"),
-    [
-        ({}, "schema_object"),
-        ({"type": "string"}, "schema_object"),
-        ({"type": ["object", "null"]}, "schema_object"),
-        ({"type": "object", "description": "x" * MAX_TOOL_SCHEMA_BYTES}, "schema_size"),
-        (NESTED, "schema_depth"),
-        ({"type": "object", "$schema": "http://json-schema.org/draft-07/schema#"}, "schema_dialect"),
-        ({"type": "object", "$ref": "https://example.org/schema"}, "schema_reference"),
-        ({"type": "object", "properties": {"a": {"$ref": "file:///etc/passwd"}}}, "schema_reference"),
-        ({"type": "object", "anyOf": [{"$dynamicRef": "other.json#x"}]}, "schema_reference"),
-        ({"type": "object", "$defs": {"a": {"$id": "https://example.org/"}}}, "schema_reference"),
-    ],
-)
-def test_schemas_speak_of_themselves_alone(schema: dict[str, Any], reason: str) -> None:
-    assert refusal(changed(input_schema=schema)) == reason
-    assert refusal(changed(output_schema=schema)) == reason
-
-
-def test_a_property_may_be_called_like_a_keyword() -> None:
-    schema = {"type": "object", "properties": {"$ref": {"type": "string"}, "$id": {"$ref": "#/properties/$ref"}}}
-    assert admit(changed(input_schema=schema)).input_schema == schema
+def test_both_schemas_are_looked_at() -> None:
+    assert refusal(changed(input_schema={"type": "string"})) == "schema_object"
+    assert refusal(changed(output_schema={"type": "object", "$ref": "other.json"})) == "schema_reference"
 
 
 def test_hash_covers_every_field() -> None:
