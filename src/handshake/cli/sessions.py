@@ -132,13 +132,14 @@ def list_(invocation: Invocation, state: str | None, role: str | None, wp: str |
 @verb(session, "show", example="handshake session show SESSION_ID")
 @click.argument("session_id", metavar="ID")
 def show(invocation: Invocation, session_id: str) -> None:
-    """Show one session, and the budgets that bind it."""
+    """Show one session, the budgets that bind it, and what it holds or waits for."""
     from handshake.kernel.ids import SessionId
-    from handshake.operations import records, views
+    from handshake.operations import records, views, write_scopes
 
     def look(reader: Reader) -> shapes.Shape:
         one = records.session(reader, SessionId(session_id))
-        return {**shapes.session(one), "budgets": shapes.budgets(views.budgets_of(reader, one))}
+        scopes = shapes.write_scopes(write_scopes.held_by(reader, one.session_id))
+        return {**shapes.session(one), "budgets": shapes.budgets(views.budgets_of(reader, one)), **scopes}
 
     found = place.read(invocation, look)
     if invocation.as_json:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from handshake.kernel.session import Session
     from handshake.operations.audit import EventView
     from handshake.operations.views import JobArtifact, MessageView, QueueItem, QueueView, WorkspaceView
+    from handshake.operations.write_scopes import Held
     from handshake.workspace import Result
 
 Shape = dict[str, object]
@@ -54,6 +55,12 @@ def session(one: Session) -> Shape:
         "updated_at": rfc3339(one.updated_at_us),
         "ended_at": moment(one.ended_at_us),
     }
+
+
+def write_scopes(held: Held) -> Shape:
+    """Return what a session holds of the workspace and whom it waits for; nothing for one that never wrote."""
+    found: Shape = {"write_scopes": list(held.scopes)} if held.scopes else {}
+    return {**found, "waits_for_session_id": held.waits_for} if held.waits_for else found
 
 
 def checkpoint(one: Session) -> Shape | None:

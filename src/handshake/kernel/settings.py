@@ -69,6 +69,8 @@ MAX_WAITING_UNITS = 8_192
 """Units of work that wait for the writer before callers are made to wait as well."""
 MAX_OPEN_TURNS_PER_SESSION = 1_000
 """Turns that wait in one session: a caller in a loop cannot fill the queue."""
+MAX_WRITE_SCOPES = 256
+"""Scopes that one session writes in: each is compared with those of all others that write."""
 MAX_RUNS_PER_TURN = 256
 """Calls of one turn: a model that never stops asking for tools is stopped."""
 MAX_QUEUED_RUNS = 1_000_000

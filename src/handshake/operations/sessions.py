@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import msgspec
 
 from handshake.kernel.budget import BudgetType
-from handshake.kernel.catalogue import EndStatus, SessionCompleted, SessionCreated, SessionStateChange
+from handshake.kernel.catalogue import EndStatus, SessionCompleted, SessionCreated
 from handshake.kernel.errors import RateLimited, StateConflict
-from handshake.kernel.event import Actor, Context
+from handshake.kernel.event import Actor
 from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
 from handshake.kernel.job import Backend
 from handshake.kernel.lane import Lane
@@ -30,11 +30,10 @@ from handshake.kernel.session import (
     require_completable,
     require_open,
 )
-from handshake.kernel.session_checkpoint import Trigger
 from handshake.kernel.units import US_PER_MS, dollars
-from handshake.operations import budgets, checkpointing, records
+from handshake.operations import budgets, records, write_scopes
 from handshake.operations.cancelling import cancel_run
-from handshake.operations.runs import require_one
+from handshake.operations.moving import about, facts_of, move
 from handshake.ports.store import Tx
 
 
@@ -135,7 +134,7 @@ def pause(tx: Tx, queue: RunQueue, session_id: SessionId, *, actor: Actor = Acto
     require_open(session)
     if session.paused:
         return session
-    after = _move(tx, session, msgspec.structs.replace(session, paused=True), reason="pause_requested", actor=actor)
+    after = move(tx, session, msgspec.structs.replace(session, paused=True), reason="pause_requested", actor=actor)
     queue.hold(session_id)
     return after
 
@@ -150,8 +149,8 @@ def resume(tx: Tx, queue: RunQueue, session_id: SessionId, *, actor: Actor = Act
     require_open(session)
     if not session.paused:
         return session
-    after = _move(tx, session, msgspec.structs.replace(session, paused=False), reason="resume_requested", actor=actor)
-    if may_dispatch(_facts(msgspec.structs.replace(after, running=0))):
+    after = move(tx, session, msgspec.structs.replace(session, paused=False), reason="resume_requested", actor=actor)
+    if may_dispatch(facts_of(msgspec.structs.replace(after, running=0))):
         queue.unhold(session_id)
     return after
 
@@ -192,62 +191,8 @@ def cancel(tx: Tx, queue: RunQueue, session_id: SessionId, *, reason: str, by: s
     return Cancelled(ended, job_ids, open_attempts)
 
 
-def about(session: Session, actor: Actor) -> Context:
-    """Return the context of an event about a session."""
-    return Context(
-        actor=actor,
-        model_id=session.model_id,
-        model_session_id=session.session_id,
-        mt_id=session.mt_id,
-        wp_id=session.wp_id,
-    )
-
-
-def _facts(session: Session) -> Facts:
-    return Facts(session.ending, session.running, session.waiting, session.blockers, session.paused, session.dispatched)
-
-
-def _move(tx: Tx, before: Session, after: Session, *, reason: str, actor: Actor) -> Session:
-    """Store changed facts with the state that follows from them, and the event that tells it."""
-    state = derive(_facts(after))
-    trigger = Trigger.PAUSE if after.paused and not before.paused else Trigger.OPERATOR_DECISION
-    after = msgspec.structs.replace(
-        after,
-        state=state,
-        updated_at_us=tx.now_us,
-        checkpoint_count=before.checkpoint_count + 1,
-        checkpoint_seq=before.next_seq - 1,
-        checkpoint_state=state,
-        checkpoint_trigger=trigger.value,
-        checkpoint_at_us=tx.now_us,
-        streamed_tokens=0,
-    )
-    changed = tx.run(
-        "session_move",
-        {
-            "session_id": before.session_id,
-            "before": before.state,
-            "ending": after.ending,
-            "running": after.running,
-            "waiting": after.waiting,
-            "blockers": after.blockers,
-            "paused": after.paused,
-            "state": after.state,
-            "now_us": tx.now_us,
-            **checkpointing.columns(trigger),
-        },
-    )
-    require_one(changed, before.session_id)
-    checkpointing.tell(tx, about(before, actor), before.checkpoint_count, trigger)
-    tx.append(
-        SessionStateChange(from_state=before.state, reason=reason, session_id=before.session_id, to_state=after.state),
-        about(before, actor),
-    )
-    return after
-
-
 def _end(tx: Tx, queue: RunQueue, session: Session, ending: Ending, *, reason: str, actor: Actor) -> Session:
-    after = _move(tx, session, msgspec.structs.replace(session, ending=ending), reason=reason, actor=actor)
+    after = move(tx, session, msgspec.structs.replace(session, ending=ending), reason=reason, actor=actor)
     after = msgspec.structs.replace(after, ended_at_us=tx.now_us)
     tx.append(
         SessionCompleted(
@@ -262,5 +207,6 @@ def _end(tx: Tx, queue: RunQueue, session: Session, ending: Ending, *, reason: s
     )
     tx.run("workspace_session_ended", {})
     tx.run("pass_tree_forget", {"tree": session.session_id})
+    write_scopes.release(tx, queue, session.session_id)
     queue.unhold(session.session_id)
     return after

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from typing import Any
 
 import msgspec
@@ -19,7 +20,8 @@ from handshake.kernel.merkle import Frontier, leaf_hash
 from handshake.kernel.message import Message, MessageRole
 from handshake.kernel.session import Ending, Facts, Session, SessionState, derive
 from handshake.kernel.session_checkpoint import EVERY_MESSAGES, EVERY_TOKENS, checkpoint_id
-from handshake.operations import desk, records
+from handshake.kernel.write_scope import any_overlap
+from handshake.operations import desk, records, write_scopes
 from handshake.ports.store import Reader
 from handshake.storage.signing import verify
 
@@ -67,6 +69,7 @@ def check_workspace(reader: Reader, key: VerifierKey) -> Contents:
     check_budgets(reader, found)
     check_desk(found)
     check_checkpoints(found)
+    check_write_scopes(reader, found)
     check_evidence(found)
     return found
 
@@ -173,6 +176,23 @@ def check_jobs(found: Contents) -> None:
         refused = job.state is JobState.FAILED and job.error_code == BudgetExceeded.code
         assert job.attempt > 0 or refused or job.state in (JobState.QUEUED, JobState.CANCELLED), "never dispatched"
     assert not said, "messages without a job"
+
+
+def check_write_scopes(reader: Reader, found: Contents) -> None:
+    """Check that no two sessions that live hold scopes that overlap, and that ended ones hold nothing.
+
+    Source:
+        gate.workspace.no_overlap (02 §7).
+    """
+    held = {one.session_id: write_scopes.held_by(reader, one.session_id) for one in found.sessions}
+    for session in found.sessions:
+        mine = held[session.session_id]
+        if session.ending is not Ending.OPEN:
+            assert mine == write_scopes.Held(()), f"{session.session_id}: ended and holds {mine.scopes}"
+        assert mine.waits_for is None or session.blockers > 0, f"{session.session_id}: waits and is not BLOCKED"
+        assert mine.waits_for is None or held[mine.waits_for].scopes, f"{session.session_id}: waits for nothing"
+    for one, other in combinations((one for one in held if held[one].scopes), 2):
+        assert not any_overlap(held[one].scopes, held[other].scopes), f"{one} and {other} may write the same"
 
 
 def check_budgets(reader: Reader, found: Contents) -> None:
