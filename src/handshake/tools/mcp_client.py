@@ -85,6 +85,8 @@ class McpClient:
             META_PREFIX + "tool_call_id": context.tool_call_id,
             META_PREFIX + "trace_id": context.trace_id,
         }
+        if context.idempotency_key is not None:
+            meta[META_PREFIX + "idempotency_key"] = context.idempotency_key
         result = await connection.call(wanted.name, args, meta, limit_ms=context.timeout_ms)
         return self._result(result.model_dump(by_alias=True, mode="json"), wanted, context)
 

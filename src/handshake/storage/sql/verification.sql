@@ -53,4 +53,9 @@ SELECT content_artifact_id AS needed FROM message
 WHERE NOT EXISTS (SELECT 1 FROM artifact WHERE sha256 = content_artifact_id)
 UNION ALL
 SELECT artifact_id FROM job_artifact WHERE NOT EXISTS (SELECT 1 FROM artifact WHERE sha256 = artifact_id)
+UNION ALL
+SELECT seen_sha256 FROM mcp_pin WHERE NOT EXISTS (SELECT 1 FROM artifact WHERE sha256 = seen_sha256)
+UNION ALL
+SELECT approved_sha256 FROM mcp_pin
+WHERE approved_sha256 IS NOT NULL AND NOT EXISTS (SELECT 1 FROM artifact WHERE sha256 = approved_sha256)
 ORDER BY needed LIMIT 1;
