@@ -123,6 +123,8 @@ MAX_WEB_HEADER_CHARS = 1_000
 """The name or the value of one."""
 MAX_WEB_BODY_BYTES = 4 * 1024 * 1024
 """The body of a tool's request, and what is kept of an answer's."""
+MAX_OFFERED_TOOLS = 50
+"""Tools that one search for tools returns: more is no answer."""
 MAX_FILE_THREADS = 4
 """Calls of file tools that are carried out at once: more only wait for the same disk."""
 

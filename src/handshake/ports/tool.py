@@ -71,19 +71,15 @@ def claim_tool_mint() -> type_of_tool_mint:
 class Reach(msgspec.Struct, frozen=True, gc=False):
     """What an allowed call may touch: the scopes of the session's effective grants, as written; empty is nothing.
 
-    Paths are workspace-relative globs. The gate has checked the arguments against them already; an adapter holds to
-    them again where it acts, so that nothing lies between check and use.
+    Nothing in it is denied or would have to be asked for, so that what a call comes to by a link, or by looking through
+    a folder, is allowed as if it had been named. Paths are workspace-relative globs. The gate has checked the arguments
+    against them already; an adapter holds to them again where it acts, so that nothing lies between check and use.
     """
 
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     execute: tuple[str, ...] = ()
     http: tuple[str, ...] = ()
-    denied_read: tuple[str, ...] = ()
-    """Scopes inside of `read` that are denied, or that need an approval which this call does not have: what a call
-    comes to by a link, or by looking through a folder, must be allowed as if it had been asked for."""
-    denied_write: tuple[str, ...] = ()
-    """As `denied_read`, inside of `write`."""
     host_execution: bool = False
     """Whether the operator granted `proc.exec:host`: commands without a sandbox."""
 

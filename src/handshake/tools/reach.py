@@ -17,12 +17,12 @@ from handshake.tools.filesystem import Scope
 
 def readable(reach: Reach) -> Scope:
     """Return the paths that a call may read."""
-    return _scope(reach.read, reach.denied_read)
+    return _scope(reach.read)
 
 
 def writable(reach: Reach) -> Scope:
     """Return the paths that a call may write."""
-    return _scope(reach.write, reach.denied_write)
+    return _scope(reach.write)
 
 
 def matching(glob: Segments) -> Scope:
@@ -35,29 +35,19 @@ def leading_to(glob: Segments) -> Scope:
     return lambda path: path_glob.overlaps(glob, (*path_glob.parse(path), path_glob.ANY_DEPTH))
 
 
-def _scope(held: Sequence[str], denied: Sequence[str]) -> Scope:
-    """Return what is held and not denied; a scope that cannot be read holds nothing, and denies everything."""
-    globs = [path_glob.parse(text) for text in held if _is_readable(text)]
-    closed = [
-        path_glob.with_all_inside(path_glob.parse(text)) if _is_readable(text) else (path_glob.ANY_DEPTH,)
-        for text in denied
-    ]
+def _scope(held: Sequence[str]) -> Scope:
+    """Return what one of the scopes holds; one that cannot be read holds nothing."""
+    globs = [glob for glob in map(_read, held) if glob is not None]
 
     def covers(path: str) -> bool:
-        try:
-            steps = path_glob.parse(path)
-        except UnknownCapability:
-            return False
-        if any(path_glob.overlaps(one, steps) for one in closed):
-            return False
-        return any(path_glob.contains(one, steps) for one in globs)
+        steps = _read(path)
+        return steps is not None and any(path_glob.contains(one, steps) for one in globs)
 
     return covers
 
 
-def _is_readable(text: str) -> bool:
+def _read(text: str) -> Segments | None:
     try:
-        path_glob.parse(text)
+        return path_glob.parse(text)
     except UnknownCapability:
-        return False
-    return True
+        return None

@@ -14,7 +14,7 @@ import msgspec
 from handshake.kernel import path_glob
 from handshake.kernel.errors import InvalidRequest, UnknownCapability
 from handshake.kernel.path_glob import Segments
-from handshake.kernel.settings import MAX_LISTED_ENTRIES, MAX_TOOL_FILE_BYTES
+from handshake.kernel.settings import MAX_INLINE_PAYLOAD_BYTES, MAX_LISTED_ENTRIES, MAX_TOOL_FILE_BYTES
 from handshake.kernel.tools.files import DEFAULT_LINES
 from handshake.kernel.workspace_path import Steps, parse_path, spelled
 from handshake.ports.tool import ToolContext, ToolFailed, ToolResult, Touched
@@ -36,7 +36,7 @@ def read(args: Mapping[str, Any], context: ToolContext, _stop: Stop) -> ToolResu
     steps = asked_path(args["path"])
     with Tree(context.root) as tree, tree.file(steps, readable(context.reach)) as found:
         value: dict[str, Any] = {"path": spelled(found.steps), "size_bytes": found.status.st_size}
-        room = max(context.max_result_bytes - RESERVED_BYTES, 1)
+        room = room_of(context)
         if args.get("encoding", "utf-8") == "base64":
             value |= _range(found, args.get("offset_bytes", 0), room)
         else:
@@ -48,7 +48,7 @@ def list_entries(args: Mapping[str, Any], context: ToolContext, stop: Stop) -> T
     """Return the files and folders that match a glob and that the session may read."""
     glob = asked_glob(args["glob"])
     most = args.get("max_entries", MAX_LISTED_ENTRIES)
-    room = context.max_result_bytes - RESERVED_BYTES
+    room = room_of(context)
     wanted, within = matching(glob), readable(context.reach)
     found: list[dict[str, Any]] = []
     cut_by = None
@@ -74,6 +74,11 @@ def walked(tree: Tree, glob: Segments, context: ToolContext, stop: Stop) -> Iter
     if path_glob.is_literal(glob):
         start = start[:-1]
     return tree.walk(start, lambda _path: True, wanted=leading_to(glob), stop=stop)
+
+
+def room_of(context: ToolContext) -> int:
+    """Return how many bytes a result may have so that its caller is given it, and not a reference."""
+    return max(min(context.max_result_bytes, MAX_INLINE_PAYLOAD_BYTES) - RESERVED_BYTES, 1)
 
 
 def asked_path(text: str) -> Steps:

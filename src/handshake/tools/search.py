@@ -16,7 +16,7 @@ from handshake.ports.tool import ToolContext, ToolFailed, ToolResult, Touched
 from handshake.tools.filesystem import Entry, Scope, Tree
 from handshake.tools.line_pattern import LinePattern, line_pattern
 from handshake.tools.reach import matching, readable
-from handshake.tools.reading import RESERVED_BYTES, Stop, asked_glob, walked
+from handshake.tools.reading import Stop, asked_glob, room_of, walked
 from handshake.tools.replacing import read_whole
 
 _BINARY_HEAD_BYTES = 8_192
@@ -40,7 +40,7 @@ class _Search:
             self._query, is_regex=args.get("is_regex", False), ignore_case=args.get("ignore_case", False)
         )
         self._most = args.get("max_lines", DEFAULT_FOUND_LINES)
-        self._room = context.max_result_bytes - RESERVED_BYTES
+        self._room = room_of(context)
         self._bytes_left = MAX_SEARCHED_BYTES
         self._scope: Scope = readable(context.reach)
         self._stop = stop

@@ -70,6 +70,7 @@ def test_a_name_that_no_path_can_hold_is_not_shown() -> None:
     assert not any(is_nameable(step) for step in ("", "a/b", "..", "a\nb", "e\u0301", "a\\b", "\udcff"))
 
 
+@requirement("capability.path.runtime_folder_closed")
 @pytest.mark.parametrize(
     "text",
     [
@@ -100,11 +101,13 @@ def test_runtime_folder_and_git_programs_are_closed_in_every_spelling(text: str)
     assert is_closed_to_writing(parse_path(text))
 
 
+@requirement("capability.path.runtime_folder_closed")
 def test_a_name_with_invisible_characters_is_no_way_in_either() -> None:
     assert is_closed((".hand\u200cshake", "state.db"))
     assert is_closed((".g\u200dit", "config"))
 
 
+@requirement("capability.path.runtime_folder_closed")
 def test_git_may_be_read_but_not_written() -> None:
     for text in (".git", ".git/HEAD", ".git/commondir", "sub/.git", ".Git/info/attributes"):
         assert not is_closed(parse_path(text))

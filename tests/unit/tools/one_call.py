@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema_rs
 
+from handshake.gate import tool_gate
 from handshake.kernel.ids import SessionId
 from handshake.kernel.tool import ToolDefinition
 from handshake.ports.tool import Reach, Tool, ToolContext, ToolPass, ToolResult
@@ -29,10 +30,8 @@ def context(root: str, reach: Reach, *, timeout_ms: int = 20_000, max_result_byt
 
 
 def a_pass(tool_id: str) -> ToolPass:
-    """Return a pass as the gate makes one; the gate itself needs a store."""
-    one = object.__new__(ToolPass)
-    one.session_id, one.tool_call_id, one.tool_id, one._spent = SESSION, CALL, tool_id, False
-    return one
+    """Return a pass as the gate makes one for an allowed call."""
+    return tool_gate._mint(SESSION, CALL, tool_id)
 
 
 async def called(tool: Tool, definition: ToolDefinition, args: Mapping[str, Any], within: ToolContext) -> ToolResult:

@@ -108,6 +108,7 @@ def test_mount_points_are_not_crossed(at_once: bool) -> None:
             assert refused.value.code == REFUSED
 
 
+@requirement("capability.path.runtime_folder_closed")
 def test_closed_places_are_closed_by_name_by_link_and_by_hard_link(
     root: Path, read: Callable[..., tuple[str, str]]
 ) -> None:
@@ -161,6 +162,7 @@ def walked(root: Path, start: str = ".", *, at_once: bool | None = None, stop_af
         return [spelled(entry.steps) for entry in found]
 
 
+@requirement("capability.path.runtime_folder_closed")
 def test_a_walk_is_in_order_and_meets_nothing_that_is_closed(root: Path, at_once: bool) -> None:
     (root / "src" / "out").symlink_to("../..")
     (root / "src" / "deep" / "er").mkdir(parents=True)
