@@ -426,6 +426,7 @@ def http_models(settings: Settings, clock: Clock, secrets: Secrets) -> dict[Prov
             clock=clock,
             secret=secrets,
             credential_ref=entry.credential,
+            tools=entry.tool_support,
         )
         for name, entry in settings.providers.items()
     }

@@ -208,7 +208,7 @@ class Unsupported(Request, code="HSK-501-UNSUPPORTED", http_status=501, exit_cod
     """The model lacks a needed ability, and it cannot be emulated."""
 
     sentence = "the model lacks a needed ability and it cannot be emulated"
-    hint = "Choose another model, or leave the named field out."
+    hint = 'Choose another model, or leave the named field out; `tools = "emulated"` offers a model tools in its texts.'
 
 
 class ToolEnvelopeInvalid(Request, code="VAL-HTC-001", http_status=400):

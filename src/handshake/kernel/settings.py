@@ -13,7 +13,21 @@ from msgspec import Meta, field
 
 from handshake.kernel.lane import MAX_WEIGHT, Lane
 from handshake.kernel.mcp_settings import McpSettings
-from handshake.kernel.section import CredentialReference, Section, Text, Url
+from handshake.kernel.provider_settings import (
+    MAX_SLOTS,
+    PRICE_PLACES,
+    Dialect,
+    GroupName,
+    ModelSettings,
+    ProviderSettings,
+    RequestsPerMinute,
+    Slots,
+    TokensPerMinute,
+    ToolSupport,
+)
+from handshake.kernel.section import Section, Text, Url
+
+__all__ = ["MAX_SLOTS", "Dialect", "ModelSettings", "ProviderSettings", "ToolSupport"]
 
 # ── Bounds that no configuration changes ───────────────────────────────────────────────────────────────────
 
@@ -172,12 +186,8 @@ MAX_ALIASES = 1_000
 MAX_CONCURRENCY_GROUPS = 1_000
 """Entries of the free tables: every dispatch looks into them."""
 
-MAX_SLOTS = 4_096
-"""Most calls that one process keeps open at a time: sockets, buffers, tasks."""
 MAX_CALL_MS = 24 * 3_600_000
 """Longest call: a day; a longer one is a leak."""
-MAX_PRICE_USD_MICRO = 1_000_000 * 1_000_000
-"""Dearest million tokens: a million dollars; more is a slip of the unit."""
 MAX_BUDGET_USD_MICRO = 1_000_000_000 * 1_000_000
 """Largest budget: a billion dollars; sums of it stay below 2**53."""
 MAX_BUDGET_COUNT = 10**15
@@ -218,22 +228,14 @@ MAX_TRUSTED_TEXT_BYTES = 1024 * 1024
 MAX_TOOLS = 4_096
 """Tools of one workspace, those of MCP servers included."""
 
-PRICE_PLACES = 6
-"""Decimal places of a price: micro-USD."""
 
 # ── Kinds of value ─────────────────────────────────────────────────────────────────────────────────────────
 
-Slots = Annotated[int, Meta(ge=1, le=MAX_SLOTS)]
 CallMs = Annotated[int, Meta(ge=1, le=MAX_CALL_MS)]
 GraceMs = Annotated[int, Meta(ge=1_000, le=3_600_000)]
 ResponseBytes = Annotated[int, Meta(ge=1_024, le=MAX_ARTIFACT_BYTES)]
 OpenSessions = Annotated[int, Meta(ge=1, le=1_000_000)]
-RequestsPerMinute = Annotated[int, Meta(ge=1, le=1_000_000)]
-TokensPerMinute = Annotated[int, Meta(ge=1, le=1_000_000_000)]
-ModelTokens = Annotated[int, Meta(ge=1, le=100_000_000)]
 Weight = Annotated[int, Meta(ge=1, le=MAX_WEIGHT)]
-Price = Annotated[int, Meta(ge=0, le=MAX_PRICE_USD_MICRO, extra={"decimal_places": PRICE_PLACES})]
-"""US dollars as a decimal in a layer, exact micro-USD here."""
 BudgetCount = Annotated[int, Meta(ge=0, le=MAX_BUDGET_COUNT)]
 BudgetUsd = Annotated[int, Meta(ge=0, le=MAX_BUDGET_USD_MICRO, extra={"decimal_places": PRICE_PLACES})]
 """As `Price`."""
@@ -246,15 +248,6 @@ ProviderName = Annotated[
         extra={"expected": "1 to 64 lower-case letters, digits, - and _"},
     ),
 ]
-GroupName = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=64,
-        pattern="^[A-Za-z0-9][A-Za-z0-9_.:-]*$",
-        extra={"expected": "1 to 64 letters, digits and _ . : -"},
-    ),
-]
 ModelReference = Annotated[
     str,
     Meta(
@@ -264,15 +257,6 @@ ModelReference = Annotated[
         extra={"expected": "PROVIDER/MODEL"},
     ),
 ]
-
-
-class Dialect(StrEnum):
-    """A protocol that a provider speaks."""
-
-    OPENAI_CHAT = "openai_chat"
-    OPENAI_RESPONSES = "openai_responses"
-    ANTHROPIC_MESSAGES = "anthropic_messages"
-    OPENAI_EMBEDDINGS = "openai_embeddings"
 
 
 class AutomationLevel(StrEnum):
@@ -305,41 +289,6 @@ class LocalRuns(StrEnum):
 
 
 # ── Sections ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class ModelSettings(Section, frozen=True, kw_only=True):
-    """One model of a provider; what is None is read from the engine or the price table, or is unknown."""
-
-    context_window: Annotated[ModelTokens | None, Meta(description="Tokens that fit, input and output.")] = None
-    max_output_tokens: Annotated[ModelTokens | None, Meta(description="Tokens of the longest answer.")] = None
-    input_usd_micro_per_million: Annotated[Price | None, Meta(description="USD for a million tokens sent.")] = field(
-        default=None, name="input_usd_per_million"
-    )
-    output_usd_micro_per_million: Annotated[Price | None, Meta(description="USD for a million tokens answered.")] = (
-        field(default=None, name="output_usd_per_million")
-    )
-    max_concurrent: Annotated[Slots | None, Meta(description="Calls at a time; else the scheduler's default.")] = None
-    group: Annotated[GroupName | None, Meta(description="The concurrency group that its calls count to.")] = None
-
-
-class ProviderSettings(Section, frozen=True, kw_only=True):
-    """One provider (03 §7)."""
-
-    dialects: Annotated[
-        tuple[Dialect, ...], Meta(min_length=1, max_length=4, description="Protocols that it speaks, preferred first.")
-    ]
-    base_url: Annotated[Url, Meta(description="Where it is, without the path of an operation.")]
-    credential: Annotated[
-        CredentialReference | None, Meta(description="Where its key is found, never the key itself.")
-    ] = None
-    requests_per_minute: Annotated[RequestsPerMinute | None, Meta(description="Rate; absent: unlimited.")] = None
-    tokens_per_minute: Annotated[TokensPerMinute | None, Meta(description="Rate; absent: unlimited.")] = None
-    max_concurrent: Annotated[Slots | None, Meta(description="Calls at a time; else the scheduler's default.")] = None
-    run_by_operator: Annotated[Text | None, Meta(description="Why a private address counts as local.")] = None
-    forwards_to_cloud: Annotated[bool, Meta(description="A loopback origin that counts as cloud.")] = False
-    models: Annotated[dict[Text, ModelSettings], Meta(description="What is known of its models.")] = field(
-        default_factory=dict
-    )
 
 
 class ProviderSlots(Section, frozen=True, kw_only=True):

@@ -7,14 +7,15 @@ Source:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from types import MappingProxyType
 
-from handshake.kernel.errors import InvalidConfig, InvalidRequest, TooLarge
+from handshake.kernel.errors import InvalidConfig, InvalidRequest, TooLarge, Unsupported
 from handshake.kernel.ids import ModelId, ProviderId
 from handshake.kernel.job import Backend
 from handshake.kernel.locality import Declared, Endpoint
 from handshake.kernel.retry import Fault, FaultKind
-from handshake.kernel.settings import MAX_ERROR_BODY_BYTES, MAX_REQUEST_BYTES
+from handshake.kernel.settings import MAX_ERROR_BODY_BYTES, MAX_REQUEST_BYTES, ToolSupport
 from handshake.ports.clock import Clock
 from handshake.ports.model import (
     CallLimits,
@@ -29,8 +30,17 @@ from handshake.ports.model import (
 from handshake.providers.http_exchange import Exchange, Transport
 from handshake.providers.http_transport import HttpTransport
 from handshake.providers.locality import MAX_LISTING_BYTES, PROBE_LIMIT_MS, Asked, Boundary, Lookup, system_lookup
+from handshake.providers.wire_emulated import EmulatedAnswer, emulated_request, offers_tools
 from handshake.providers.wire_http import is_encoded, media_type, request_headers, retry_after_ms
-from handshake.providers.wire_openai import PATH, AnswerReader, StreamedAnswer, WholeAnswer, chat_request, model_of
+from handshake.providers.wire_openai import (
+    PATH,
+    AnswerReader,
+    StreamedAnswer,
+    WholeAnswer,
+    chat_request,
+    model_of,
+    takes_no_tools,
+)
 from handshake.providers.wire_sse import WireFault
 
 ERROR_BODY_LIMIT_MS = 2_000
@@ -51,6 +61,7 @@ class HttpModel:
         clock: what `Retry-After` dates are compared with.
         secret: resolves a credential reference when a call is made; nothing of it is kept.
         credential_ref: the reference; None for engines that want none.
+        tools: how models are offered tools; those that are not named, as functions.
         lookup: how names become addresses.
         transport: makes the way to the provider, of its boundary; None for HTTP over sockets.
     """
@@ -64,6 +75,7 @@ class HttpModel:
         clock: Clock,
         secret: Callable[[str], str],
         credential_ref: str | None = None,
+        tools: Mapping[ModelId, ToolSupport] = MappingProxyType({}),
         lookup: Lookup = system_lookup,
         transport: Callable[[Boundary], Transport] | None = None,
     ) -> None:
@@ -74,6 +86,7 @@ class HttpModel:
         self._clock = clock
         self._secret = secret
         self._credential_ref = credential_ref
+        self._tools = tools
 
     async def backend(self, model_id: ModelId) -> Backend:
         """Decide where `model_id` would run, from addresses and listing as they are now."""
@@ -89,8 +102,17 @@ class HttpModel:
         max_output_tokens: int | None,
         tools: Sequence[ToolSchema] = (),
     ) -> bytes:
-        """Return the exact body of a request, in runtime form (03 §2)."""
-        return chat_request(model_id, thread, max_output_tokens=max_output_tokens, tools=tools)
+        """Return the exact body of a request, in runtime form (03 §2).
+
+        Raises:
+            Unsupported: there are tools to offer, and the model takes none.
+        """
+        support = self._tools.get(model_id, ToolSupport.NATIVE)
+        if support is ToolSupport.NATIVE:
+            return chat_request(model_id, thread, max_output_tokens=max_output_tokens, tools=tools)
+        if tools and support is ToolSupport.NONE:
+            raise Unsupported(field="tools", provider_id=self._provider_id, model_id=model_id)
+        return emulated_request(model_id, thread, max_output_tokens=max_output_tokens, tools=tools)
 
     async def answer(self, egress_pass: EgressPass, call: ModelCall) -> AsyncGenerator[TextPiece | Finished, None]:
         """Send `call.body` and yield pieces as they arrive; see `ports.model.Model`."""
@@ -104,8 +126,13 @@ class HttpModel:
         try:
             await exchange.send("POST", self._endpoint.path + PATH, headers, call.body)
             if exchange.status != 200:
-                raise await self._refused(exchange, credential)
+                refused = await self._refused(exchange, credential)
+                if takes_no_tools(exchange.status, refused.body, call.body):
+                    raise Unsupported(field="tools", provider_id=self._provider_id, model_id=egress_pass.model_id)
+                raise refused
             reader = _reader(exchange, call.limits)
+            if self._tools.get(egress_pass.model_id) is ToolSupport.EMULATED and offers_tools(call.body):
+                reader = EmulatedAnswer(reader)
             while not reader.is_done:
                 chunk = await exchange.read()
                 for piece in reader.feed(chunk):

@@ -49,6 +49,13 @@ _STATUS_OF_ERROR = {
 }
 
 
+_OFFERED = b',"tools":['
+"""How a body of runtime form offers tools; inside a text the quotes would be escaped."""
+_REFUSING_TOOLS = frozenset({400, 404, 422, 500, 501})
+_NO_TOOLS = (b"not support tool", b"support tool use", b"requires --jinja", b"--enable-auto-tool-choice")
+"""What Ollama, OpenRouter, llama.cpp and vLLM say."""
+
+
 class _Said(msgspec.Struct, frozen=True, gc=False):
     content: str | None = None
     tool_calls: list[CallPart] | None = None
@@ -156,6 +163,20 @@ def model_of(body: bytes) -> str:
         return _decode_named(body).model
     except _Broken:
         raise InvalidRequest(field="model", reason="missing") from None
+
+
+def takes_no_tools(status: int, said: bytes, body: bytes) -> bool:
+    """Return whether an engine refused a request because its model, or how it was started, takes no tools.
+
+    Args:
+        status: of its answer.
+        said: the body of its answer.
+        body: what it was sent.
+    """
+    if status not in _REFUSING_TOOLS or _OFFERED not in body:
+        return False
+    lowered = said.lower()
+    return any(words in lowered for words in _NO_TOOLS)
 
 
 class AnswerReader(Protocol):

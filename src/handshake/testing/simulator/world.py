@@ -252,7 +252,13 @@ class World:
         entry = self.scenario.settings.providers[name]
         declared = Declared(run_by_operator=entry.run_by_operator, forwards_to_cloud=entry.forwards_to_cloud)
         return HttpModel(
-            name, parse_endpoint(entry.base_url), declared, clock=self.clock, secret=_no_secret, transport=transport
+            name,
+            parse_endpoint(entry.base_url),
+            declared,
+            clock=self.clock,
+            secret=_no_secret,
+            tools=entry.tool_support,
+            transport=transport,
         )
 
     def _observe(self, reader: Any, named: set[str]) -> None:
