@@ -14,12 +14,12 @@ from typing import NamedTuple
 import msgspec
 
 from handshake.kernel.errors import UnknownCapability
+from handshake.kernel.grant_settings import MAX_CAPABILITY_CHARS
 from handshake.kernel.scope import TERMS, Axis
 from handshake.kernel.section import MAX_NAME_CHARS
-from handshake.kernel.settings import MAX_CAPABILITY_CHARS
 from handshake.kernel.suggestion import suggest
 
-__all__ = ["REGISTRY_VERSION", "Axis", "Capability", "CapabilityRegistry", "shown"]
+__all__ = ["REGISTRY_VERSION", "SHIPPED", "Axis", "Capability", "CapabilityRegistry", "shown"]
 
 REGISTRY_VERSION = "1"
 """Recorded with every decision; another meaning of an id is another version."""
@@ -92,6 +92,10 @@ class CapabilityRegistry(msgspec.Struct, frozen=True):
         if axis in TERMS or axis in self.ids or (axis.partition(".")[0] in self.families and _FULL_ID.fullmatch(axis)):
             return capability
         raise _unknown(axis, [*TERMS, *sorted(self.ids)])
+
+
+SHIPPED = CapabilityRegistry()
+"""What exists without anything being added: the axes, and the families."""
 
 
 def shown(capabilities: Iterable[Capability]) -> tuple[str, ...]:

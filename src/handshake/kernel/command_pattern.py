@@ -16,7 +16,7 @@ import msgspec
 
 from handshake.kernel import glob, path_glob
 from handshake.kernel.errors import UnknownCapability
-from handshake.kernel.settings import MAX_SCOPE_ARGUMENTS
+from handshake.kernel.grant_settings import MAX_SCOPE_ARGUMENTS
 
 HOST = "host"
 """The scope `proc.exec:host`: commands without a sandbox. Nothing else contains it."""

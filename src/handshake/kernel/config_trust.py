@@ -17,12 +17,14 @@ from functools import cache
 import msgspec
 
 from handshake.kernel.canonical import canonical
+from handshake.kernel.grant_settings import Missing
 from handshake.kernel.layer import Layer, Path, Table, dotted, known_keys, leaves
 from handshake.kernel.settings import Approvals, AutomationLevel, LocalRuns
 
 LOOSEST_FIRST: dict[Path, tuple[object, ...]] = {
     ("policy", "automation_level"): tuple(level.value for level in AutomationLevel),
     ("policy", "approvals"): tuple(kind.value for kind in Approvals),
+    ("policy", "missing"): tuple(choice.value for choice in Missing),
     ("recovery", "local_runs"): tuple(choice.value for choice in LocalRuns),
     ("providers", "*", "forwards_to_cloud"): (False, True),
 }
@@ -51,6 +53,8 @@ _AMOUNTS = tuple(
 _RATES = frozenset(("providers", "*", name) for name in ("requests_per_minute", "tokens_per_minute", "max_concurrent"))
 LOWERED = _PACES | _RATES | frozenset({("recovery", "max_recoveries"), *_AMOUNTS})
 """Numbers of which a lower one is tighter."""
+UNITED = frozenset({("policy", "ask"), ("policy", "deny")})
+"""Lists to which a later layer adds: what it says more is tighter."""
 ENTERED = ("budgets", "work_packets", "*")
 """The free table in which a tightened key may make an entry."""
 
@@ -141,6 +145,8 @@ def is_tighter(pattern: Path, value: object, current: object) -> bool:
     scale = LOOSEST_FIRST.get(pattern)
     if scale is not None:
         return scale.index(value) >= scale.index(current)
+    if pattern in UNITED:
+        return True
     if pattern not in LOWERED or not isinstance(value, int):
         return False
     return current is None or (isinstance(current, int) and value <= current)

@@ -14,7 +14,10 @@ from typing import Any
 
 import msgspec
 
-from handshake.kernel.config_trust import ENTERED, LOOSEST_FIRST, built_in, is_tighter
+from handshake.kernel.capability import SHIPPED, Capability
+from handshake.kernel.config_trust import ENTERED, LOOSEST_FIRST, UNITED, built_in, is_tighter
+from handshake.kernel.containment import covers
+from handshake.kernel.errors import UnknownCapability
 from handshake.kernel.layer import Layer, LayerName, Leaf, Path, Table, dotted, leaves, refuse
 from handshake.kernel.mcp_settings import (
     MAX_MCP_MAPPED_TOOLS,
@@ -63,6 +66,9 @@ _CAPPED: dict[str, tuple[Path, ...]] = {
 """Keys of `[limits]`, and what each holds down."""
 _UNLIMITED = frozenset({"requests_per_minute", "tokens_per_minute"})
 """Keys whose absence means no limit at all, so that a ceiling stands in for it."""
+_ALLOWED = ("policy", "allow")
+"""The list that a later layer may only shorten."""
+_RULES = UNITED | {_ALLOWED}
 _LOWERED = frozenset(
     (*table, name) for table in (("budgets",), ("budgets", "work_packets", "*")) for name in ("tokens", "usd", "calls")
 )
@@ -137,7 +143,7 @@ def resolve(layers: Iterable[Layer]) -> Configuration:
         _refuse_described_again(merge, layer.name, found)
         _detach_moved(merge, found)
         for leaf in found:
-            merge.put(leaf, layer.name)
+            merge.put(_with_earlier(merge, leaf) if leaf.pattern in UNITED else leaf, layer.name)
     _hold_to_limits(merge)
     _fit_reserve(merge)
     _check_entries(merge)
@@ -180,10 +186,38 @@ def _refuse_looser(merge: _Merge, layer: LayerName, found: list[Leaf]) -> None:
             refuse(layer, path, "looser_than_layer", than=merge.origins[path].value)
         if pattern in _LOWERED and path in merge.values and _whole(value) > _whole(merge.values[path].value):
             refuse(layer, path, "looser_than_layer", than=merge.origins[path].value)
+        if pattern in _RULES:
+            _check_rules(merge, layer, path, _texts(value))
         if pattern == (*_PROVIDER, "run_by_operator"):
             address = (*path[:-1], "base_url")
             if address in merge.values and address not in own:
                 refuse(layer, path, "not_beside_base_url", than=merge.origins[address].value)
+
+
+def _check_rules(merge: _Merge, layer: LayerName, path: Path, texts: list[str]) -> None:
+    """Refuse capabilities that nobody knows, and ones to allow that an earlier layer does not."""
+    rules = [_rule(layer, path, one) for one in texts]
+    if path == _ALLOWED and path in merge.values:
+        earlier = [SHIPPED.parse_rule(one) for one in _texts(merge.values[path].value)]
+        if not all(any(covers(wide, one) for wide in earlier) for one in rules):
+            refuse(layer, path, "looser_than_layer", than=merge.origins[path].value)
+
+
+def _rule(layer: LayerName, path: Path, text: str) -> Capability:
+    try:
+        return SHIPPED.parse_rule(text)
+    except UnknownCapability as unknown:
+        refuse(layer, path, "unknown_capability", hint=unknown.hint)
+
+
+def _with_earlier(merge: _Merge, leaf: Leaf) -> Leaf:
+    """Return a list with what earlier layers said before it."""
+    earlier = _texts(merge.values[leaf.path].value) if leaf.path in merge.values else []
+    return leaf._replace(value=list(dict.fromkeys([*earlier, *_texts(leaf.value)])))
+
+
+def _texts(value: object) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list | tuple) else []
 
 
 def _refuse_described_again(merge: _Merge, layer: LayerName, found: list[Leaf]) -> None:

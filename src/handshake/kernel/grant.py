@@ -14,9 +14,9 @@ import msgspec
 
 from handshake.kernel import glob
 from handshake.kernel.capability import Capability
+from handshake.kernel.grant_settings import MAX_CONSTRAINT_CHARS
 from handshake.kernel.ids import SessionId, TurnId
 from handshake.kernel.pointer import found
-from handshake.kernel.settings import MAX_CONSTRAINT_CHARS
 
 
 class Use(StrEnum):

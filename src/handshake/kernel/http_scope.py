@@ -17,8 +17,8 @@ import msgspec
 
 from handshake.kernel import path_glob
 from handshake.kernel.errors import UnknownCapability
+from handshake.kernel.grant_settings import MAX_SCOPE_SEGMENTS
 from handshake.kernel.locality import MAX_HOST_CHARS
-from handshake.kernel.settings import MAX_SCOPE_SEGMENTS
 
 ANY = "*"
 _HTTPS_PORT = "443"

@@ -14,7 +14,7 @@ from unicodedata import normalize
 
 from handshake.kernel import glob
 from handshake.kernel.errors import UnknownCapability
-from handshake.kernel.settings import MAX_SCOPE_SEGMENTS
+from handshake.kernel.grant_settings import MAX_SCOPE_SEGMENTS
 
 ANY_DEPTH = "**"
 ROOT = "."

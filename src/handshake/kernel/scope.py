@@ -70,7 +70,9 @@ def _name(text: str) -> str:
 
 
 def _model(text: str) -> str:
-    provider, slash, model = _text(text).partition("/")
+    provider, slash, model = text.partition("/")
+    if not text.isprintable():
+        raise UnknownCapability(axis="model", reason="character")
     if not (provider and slash and model) or (glob.WILD in provider and provider != glob.WILD):
         raise UnknownCapability(axis="model", reason="expected_provider_and_model")
     return text

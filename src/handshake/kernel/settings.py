@@ -11,6 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
+from handshake.kernel.grant_settings import PolicyRules
 from handshake.kernel.lane import MAX_WEIGHT, Lane
 from handshake.kernel.mcp_settings import McpSettings
 from handshake.kernel.provider_settings import (
@@ -148,29 +149,6 @@ MAX_PAGE_ITEMS = 1_000
 """Items of a list in one answer; the rest is behind the cursor."""
 LOG_PAGE_EVENTS = 1_024
 """Events that are verified or proved in one go: as many as between two checkpoints, about 1 MiB."""
-
-MAX_CAPABILITY_CHARS = 8_192
-"""A capability as text: the longest is a command with a script among its arguments."""
-MAX_SCOPE_SEGMENTS = 64
-"""Segments of a path in a scope: comparing two patterns takes the product."""
-MAX_SCOPE_ARGUMENTS = 256
-"""Words of a command in a scope."""
-MAX_SESSION_GRANTS = 1_000
-"""Grants of one session that have not ended: what a decision was measured with."""
-MAX_POLICY_RULES = 1_000
-"""Capabilities in one list of the policy, as for grants."""
-MAX_GRANT_CONSTRAINTS = 32
-"""Arguments that one grant holds to a value: no tool has more that choose something."""
-MAX_CONSTRAINT_CHARS = 1_000
-"""A value or glob of a constraint, and a pointer to an argument."""
-MAX_CONSTRAINT_VALUES = 100
-"""Values of which a constraint allows one."""
-GRANT_DEFAULT_S = 86_400
-"""How long a grant lasts that says `until` but not when (02 §1)."""
-MAX_SINK_VALUES = 1_000
-"""Values of a call's sinks that are looked at; one with more is not bounded by anything."""
-MIN_TOKEN_CHARS = 6
-"""Shortest value that counts as said when it stands among other words: shorter ones stand there by chance (02 §6)."""
 
 MAX_CONFIG_BYTES = 256 * 1024
 """One configuration file: thousands of models fit."""
@@ -343,7 +321,7 @@ class SchedulerSettings(Section, frozen=True, kw_only=True):
     max_open_sessions: Annotated[OpenSessions, Meta(description="Sessions that have not ended.")] = 10_000
 
 
-class PolicySettings(Section, frozen=True, kw_only=True):
+class PolicySettings(PolicyRules, frozen=True, kw_only=True):
     """What people keep for themselves; a later layer may only tighten it."""
 
     automation_level: Annotated[AutomationLevel, Meta(description="What may be decided without a person.")] = (

@@ -15,8 +15,8 @@ from enum import StrEnum
 
 import msgspec
 
+from handshake.kernel.grant_settings import MAX_SINK_VALUES, MIN_TOKEN_CHARS
 from handshake.kernel.pointer import found, is_within
-from handshake.kernel.settings import MAX_SINK_VALUES, MIN_TOKEN_CHARS
 
 _MAX_SCHEME_CHARS = 32
 _MAX_OCCURRENCES = 1_000

@@ -6,9 +6,9 @@ import pytest
 
 from handshake.kernel.capability import Axis, Capability, CapabilityRegistry, shown
 from handshake.kernel.errors import UnknownCapability
+from handshake.kernel.grant_settings import MAX_CAPABILITY_CHARS
 from handshake.kernel.scope import TERMS
 from handshake.kernel.section import MAX_NAME_CHARS
-from handshake.kernel.settings import MAX_CAPABILITY_CHARS
 from tests.requirement import requirement
 
 REGISTRY = CapabilityRegistry(ids=frozenset({"doc.summarize"}), profiles={"Coder": ("fs.read", "fs.write:src")})

@@ -6,7 +6,7 @@ import pytest
 
 from handshake.kernel.command_pattern import contains, is_closed, overlaps, parse, spell, spell_command
 from handshake.kernel.errors import UnknownCapability
-from handshake.kernel.settings import MAX_SCOPE_ARGUMENTS
+from handshake.kernel.grant_settings import MAX_SCOPE_ARGUMENTS
 from tests.requirement import requirement
 
 

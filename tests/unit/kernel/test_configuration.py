@@ -256,3 +256,35 @@ def test_any_layer_is_resolved_or_refused(values: dict[str, Any], name: LayerNam
     assert refused is None or refused.context["layer"] == name.value
     assert str(refused).isprintable()
     assert msgspec.json.decode(msgspec.json.encode(settings), type=Settings) == settings
+
+
+@requirement("capability.session.intersection")
+def test_a_later_layer_forbids_more_and_allows_less() -> None:
+    user = 'policy = {allow = ["fs.read", "fs.write:src"], ask = ["fs.write"], deny = ["fs.read:secret"]}'
+    workspace = 'policy = {allow = ["fs.read:docs", "fs.write:src/a"], ask = ["net.http"], deny = ["proc.exec"]}'
+    policy = configured(user, workspace).settings.policy
+    assert policy.allow == ("fs.read:docs", "fs.write:src/a")
+    assert policy.ask == ("fs.write", "net.http")
+    assert policy.deny == ("fs.read:secret", "proc.exec")
+    assert Settings().policy.allow is None
+
+
+@pytest.mark.parametrize(
+    ("user", "workspace", "reason"),
+    [
+        ('policy.allow = ["fs.read:docs"]', 'policy.allow = ["fs.read"]', "looser_than_layer"),
+        ("policy.allow = []", 'policy.allow = ["fs.read"]', "looser_than_layer"),
+        ('policy.missing = "deny"', 'policy.missing = "ask"', "looser_than_layer"),
+    ],
+)
+def test_a_later_layer_that_allows_more_is_refused(user: str, workspace: str, reason: str) -> None:
+    error = refusal(toml_layer(user), toml_layer(workspace, LayerName.WORKSPACE))
+    assert error.context["reason"] == reason
+
+
+@requirement("capability.unknown.is_refused")
+@pytest.mark.parametrize("text", ["fs.raed", "fs.read:../x", "fs.read:.handshake", "doc.other"])
+def test_a_policy_about_an_unknown_capability_is_refused(text: str) -> None:
+    for key in ("allow", "ask", "deny"):
+        error = refusal(toml_layer(f'policy.{key} = ["{text}"]'))
+        assert (error.context["key"], error.context["reason"]) == (f"policy.{key}", "unknown_capability")

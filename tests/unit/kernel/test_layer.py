@@ -62,7 +62,8 @@ def test_an_unknown_key_is_refused_with_a_suggestion(text: str, key: str, meant:
 
 
 def test_an_unknown_key_that_is_like_nothing_gets_the_list() -> None:
-    assert refusal(toml_layer("[policy]\nzzz = 1")).hint == "Known here: automation_level, approvals."
+    hint = refusal(toml_layer("[policy]\nzzz = 1")).hint
+    assert hint == "Known here: allow, ask, deny, missing, automation_level, approvals."
 
 
 @requirement("face.config.strict")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from handshake.kernel.errors import UnknownCapability
+from handshake.kernel.grant_settings import MAX_SCOPE_SEGMENTS
 from handshake.kernel.path_glob import contains, is_closed, overlaps, parse, spell, with_all_inside
-from handshake.kernel.settings import MAX_SCOPE_SEGMENTS
 from tests.requirement import requirement
 
 

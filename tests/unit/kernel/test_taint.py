@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from handshake.kernel.settings import MAX_SINK_VALUES
+from handshake.kernel.grant_settings import MAX_SINK_VALUES
 from handshake.kernel.taint import Finding, FindingKind, Taint, is_said, links_in, unbounded_sinks
 from tests.requirement import requirement
 
