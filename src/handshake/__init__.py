@@ -87,6 +87,7 @@ if TYPE_CHECKING:
         Unredactable,
         Unsupported,
     )
+    from handshake.kernel.grant import Constraints, Grant, Lifetime, Use
     from handshake.kernel.job import Job, JobState
     from handshake.kernel.lane import Lane
     from handshake.kernel.message import Message, MessageRole
@@ -94,10 +95,13 @@ if TYPE_CHECKING:
     from handshake.kernel.usage import TokenUsage
     from handshake.operations.cancelling import CancelResult
     from handshake.operations.feed import NotStored, Over, Piece, Retrying, Started, Text
+    from handshake.operations.grant_requests import GrantRequest
+    from handshake.operations.grants import GrantView
     from handshake.operations.views import MessageView, QueueItem, QueueView, WorkspaceView
     from handshake.workspace import (
         Desk,
         DeskQuestion,
+        Grants,
         Result,
         SessionHandle,
         Sessions,
@@ -116,6 +120,7 @@ __all__ = [
     "Conflict",
     "ConsentMismatch",
     "ConsentRequired",
+    "Constraints",
     "CrossSession",
     "Desk",
     "DeskItem",
@@ -128,6 +133,10 @@ __all__ = [
     "ExecutionMode",
     "ForeignProvenance",
     "GovernanceLocked",
+    "Grant",
+    "GrantRequest",
+    "GrantView",
+    "Grants",
     "HandshakeError",
     "Integrity",
     "IntegrityBroken",
@@ -141,6 +150,7 @@ __all__ = [
     "JobNotResumable",
     "JobState",
     "Lane",
+    "Lifetime",
     "MemoryPolicy",
     "Message",
     "MessageRole",
@@ -187,6 +197,7 @@ __all__ = [
     "UnknownCapability",
     "Unredactable",
     "Unsupported",
+    "Use",
     "Workspace",
     "WorkspaceView",
     "__version__",
@@ -195,13 +206,14 @@ __all__ = [
 ]
 
 _KERNEL = frozenset(
-    "DeskItem DeskKind DeskState ExecutionMode Job JobState Lane MemoryPolicy Message MessageRole "
-    "Session SessionState TokenUsage".split()
+    "Constraints DeskItem DeskKind DeskState ExecutionMode Grant Job JobState Lane Lifetime MemoryPolicy Message "
+    "MessageRole Session SessionState TokenUsage Use".split()
 )
 _OPERATIONS = frozenset(
-    "CancelResult MessageView NotStored Over Piece QueueItem QueueView Retrying Started Text WorkspaceView".split()
+    "CancelResult GrantRequest GrantView MessageView NotStored Over Piece QueueItem QueueView Retrying Started Text "
+    "WorkspaceView".split()
 )
-_FACE = frozenset("Desk DeskQuestion Result SessionHandle Sessions TurnHandle Workspace open_workspace".split())
+_FACE = frozenset("Desk DeskQuestion Grants Result SessionHandle Sessions TurnHandle Workspace open_workspace".split())
 
 
 def __getattr__(name: str) -> object:
@@ -239,12 +251,15 @@ def _resolve(name: str) -> object:
 
 
 def _of_kernel(name: str) -> object:
-    from handshake.kernel import desk, job, lane, message, session, usage  # noqa: PLC0415
+    from handshake.kernel import desk, grant, job, lane, message, session, usage  # noqa: PLC0415
 
-    return next(getattr(home, name) for home in (desk, job, lane, message, session, usage) if hasattr(home, name))
+    return next(
+        getattr(home, name) for home in (desk, grant, job, lane, message, session, usage) if hasattr(home, name)
+    )
 
 
 def _of_operations(name: str) -> object:
-    from handshake.operations import cancelling, feed, views  # noqa: PLC0415
+    from handshake.operations import cancelling, feed, grant_requests, grants, views  # noqa: PLC0415
 
-    return next(getattr(home, name) for home in (cancelling, feed, views) if hasattr(home, name))
+    homes = (cancelling, feed, grant_requests, grants, views)
+    return next(getattr(home, name) for home in homes if hasattr(home, name))

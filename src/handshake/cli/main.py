@@ -7,7 +7,21 @@ from pathlib import Path
 
 import click
 
-from handshake.cli import audit, bench, demo, desk, doctor, events, jobs, policy, queue, sessions, simulate, workspaces
+from handshake.cli import (
+    audit,
+    bench,
+    demo,
+    desk,
+    doctor,
+    events,
+    grants,
+    jobs,
+    policy,
+    queue,
+    sessions,
+    simulate,
+    workspaces,
+)
 from handshake.cli.border import run
 from handshake.cli.command import SETTINGS, Noun, workspace_option
 
@@ -56,6 +70,7 @@ for _command in (
     jobs.job,
     queue.queue,
     desk.desk,
+    grants.approval,
     policy.policy,
     events.events,
     audit.audit,

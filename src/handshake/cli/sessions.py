@@ -13,6 +13,7 @@ from handshake.cli.rendering import one_line, print_object, print_objects, print
 from handshake.cli.sending import send
 
 if TYPE_CHECKING:
+    from handshake.kernel.grant import Grant
     from handshake.kernel.session import Session
     from handshake.operations.sessions import Cancelled
     from handshake.ports.store import Reader
@@ -46,6 +47,12 @@ session.add_command(send)
 @click.option("--budget-tokens", type=int, metavar="N", help="Tokens that its calls may take, sent and answered.")
 @click.option("--budget-usd", metavar="USD", help="What its calls may cost, as 0.50.")
 @click.option("--budget-calls", type=int, metavar="N", help="How many calls it may make.")
+@click.option(
+    "--grant", multiple=True, metavar="CAP", help="What it may do, as fs.read:src/** or ask:fs.write:src; repeatable."
+)
+@click.option(
+    "--delegable", multiple=True, metavar="CAP", help="What it may pass on to children; else all that it holds."
+)
 def create(
     invocation: Invocation,
     role: str,
@@ -60,10 +67,12 @@ def create(
     budget_tokens: int | None,
     budget_usd: str | None,
     budget_calls: int | None,
+    grant: tuple[str, ...],
+    delegable: tuple[str, ...],
 ) -> None:
     """Create a session and print its id."""
 
-    async def operation(workspace: Workspace) -> Session:
+    async def operation(workspace: Workspace) -> tuple[Session, list[Grant]]:
         made = await workspace.sessions.create(
             role=role,
             model=model,
@@ -77,12 +86,14 @@ def create(
             budget_tokens=budget_tokens,
             budget_usd=budget_usd,
             budget_calls=budget_calls,
+            grants=grant,
+            delegable=delegable or None,
         )
-        return await made.show()
+        return await made.show(), await made.grants()
 
-    made = place.change(invocation, operation)
+    made, grants = place.change(invocation, operation)
     if invocation.as_json:
-        print_object(shapes.session(made))
+        print_object({**shapes.session(made), **shapes.authority(grants)})
     else:
         click.echo(made.session_id)
 
@@ -134,12 +145,14 @@ def list_(invocation: Invocation, state: str | None, role: str | None, wp: str |
 def show(invocation: Invocation, session_id: str) -> None:
     """Show one session, the budgets that bind it, and what it holds or waits for."""
     from handshake.kernel.ids import SessionId
-    from handshake.operations import records, views, write_scopes
+    from handshake.operations import grants, records, views, write_scopes
 
     def look(reader: Reader) -> shapes.Shape:
         one = records.session(reader, SessionId(session_id))
+        authority = shapes.authority(grants.of_session(reader, one.session_id))
         scopes = shapes.write_scopes(write_scopes.held_by(reader, one.session_id))
-        return {**shapes.session(one), "budgets": shapes.budgets(views.budgets_of(reader, one)), **scopes}
+        budgets = shapes.budgets(views.budgets_of(reader, one))
+        return {**shapes.session(one), **authority, "budgets": budgets, **scopes}
 
     found = place.read(invocation, look)
     if invocation.as_json:

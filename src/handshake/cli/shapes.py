@@ -11,9 +11,11 @@ from handshake.kernel.units import dollars
 if TYPE_CHECKING:
     from handshake.kernel.budget import Account, BudgetKey, BudgetType
     from handshake.kernel.desk import DeskItem
+    from handshake.kernel.grant import Grant
     from handshake.kernel.job import Job
     from handshake.kernel.session import Session
     from handshake.operations.audit import EventView
+    from handshake.operations.grants import GrantView
     from handshake.operations.views import JobArtifact, MessageView, QueueItem, QueueView, WorkspaceView
     from handshake.operations.write_scopes import Held
     from handshake.workspace import Result
@@ -61,6 +63,45 @@ def write_scopes(held: Held) -> Shape:
     """Return what a session holds of the workspace and whom it waits for; nothing for one that never wrote."""
     found: Shape = {"write_scopes": list(held.scopes)} if held.scopes else {}
     return {**found, "waits_for_session_id": held.waits_for} if held.waits_for else found
+
+
+def authority(grants: list[Grant]) -> Shape:
+    """Return what a session holds and may pass on, and the approvals that gave it."""
+    return {
+        "capability_grants": sorted({str(one.capability) for one in grants if one.held}),
+        "delegable_grants": sorted({str(one.capability) for one in grants if one.delegable}),
+        "capability_token_ids": sorted({one.approval_id for one in grants}),
+    }
+
+
+def grant(one: GrantView) -> Shape:
+    """Return a grant with the approval that it rests on."""
+    import msgspec
+
+    held = one.grant
+    return {
+        "grant_id": held.grant_id,
+        "approval_id": held.approval_id,
+        "session_id": held.session_id,
+        "role": one.role,
+        "capability": str(held.capability),
+        "use": held.use,
+        "held": held.held,
+        "delegable": held.delegable,
+        "constraints": msgspec.to_builtins(held.constraints),
+        "lifetime": held.lifetime,
+        "turn_id": held.turn_id,
+        "wp_id": held.wp_id,
+        "settles_ask": held.settles_ask,
+        "uses": held.uses,
+        "bytes": held.bytes,
+        "amount": held.amount,
+        "kind": one.kind,
+        "user_id": one.user_id,
+        "granted_at": rfc3339(one.granted_at_us),
+        "expires_at": moment(held.constraints.expires_at_us),
+        "revoked_at": moment(one.revoked_at_us),
+    }
 
 
 def checkpoint(one: Session) -> Shape | None:

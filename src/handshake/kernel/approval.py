@@ -12,9 +12,9 @@ import msgspec
 
 from handshake.kernel.errors import InvalidRequest
 from handshake.kernel.grant import Lifetime
-from handshake.kernel.grant_settings import GRANT_DEFAULT_S
+from handshake.kernel.grant_settings import GRANT_DEFAULT_S, MAX_GRANT_S
 from handshake.kernel.ids import SessionId
-from handshake.kernel.moment import parse_span_us
+from handshake.kernel.moment import span_us
 from handshake.kernel.units import US_PER_S
 
 
@@ -76,7 +76,7 @@ def lasting(words: str, *, now_us: int) -> Lasting:
         return Lasting(_WORDS[words])
     if words == UNTIL:
         return Lasting(Lifetime.UNTIL, now_us + GRANT_DEFAULT_S * US_PER_S)
-    span_us = parse_span_us(words)
-    if span_us is None:
+    span = span_us(words)
+    if span is None or not 0 < span <= MAX_GRANT_S * US_PER_S:
         raise InvalidRequest(field="for", reason="not_a_lifetime", hint=f"say {EXPECTED}")
-    return Lasting(Lifetime.UNTIL, now_us + span_us)
+    return Lasting(Lifetime.UNTIL, now_us + span)

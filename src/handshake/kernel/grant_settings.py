@@ -31,6 +31,10 @@ MAX_CONSTRAINT_VALUES = 100
 """Values of which a constraint allows one."""
 GRANT_DEFAULT_S = 86_400
 """How long a grant lasts that says `until` but not when (02 §1)."""
+MAX_GRANT_S = 366 * 86_400
+"""Longest time that a grant lasts which says when it ends."""
+MAX_LINEAGE = 64
+"""Sessions from one to its root: more than spawning ever lets be."""
 MAX_SINK_VALUES = 1_000
 """Values of a call's sinks that are looked at; one with more is not bounded by anything."""
 MIN_TOKEN_CHARS = 6

@@ -22,15 +22,21 @@ def rfc3339(moment_us: int) -> str:
     return f"{whole}.{moment_us % US_PER_S:06d}Z"
 
 
+def span_us(text: str) -> Microseconds | None:
+    """Return the span that a person wrote, like `15m`, or None if it is none."""
+    span = _SPAN.fullmatch(text)
+    return Microseconds(int(span[1]) * _UNIT_US[span[2]]) if span else None
+
+
 def parse_moment(field: str, text: str, *, now_us: Microseconds) -> Microseconds:
     """Return the moment that a person wrote: RFC 3339, or a span before `now_us` like `90s`, `15m`, `2h`, `7d`.
 
     Raises:
         InvalidRequest: neither, before 1970, or a time without its zone.
     """
-    span = _SPAN.fullmatch(text)
-    if span:
-        return Microseconds(max(0, now_us - int(span[1]) * _UNIT_US[span[2]]))
+    span = span_us(text)
+    if span is not None:
+        return Microseconds(max(0, now_us - span))
     try:
         if len(text) > MAX_MOMENT_CHARS:
             raise ValueError

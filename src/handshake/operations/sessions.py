@@ -5,7 +5,7 @@ No caller sets a state: the flags that a caller may set and the jobs decide it, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -13,9 +13,10 @@ from handshake.kernel.budget import BudgetType
 from handshake.kernel.catalogue import EndStatus, SessionCompleted, SessionCreated
 from handshake.kernel.errors import RateLimited, StateConflict
 from handshake.kernel.event import Actor
-from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
+from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId, successors
 from handshake.kernel.job import Backend
 from handshake.kernel.lane import Lane
+from handshake.kernel.narrowing import Wanted
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.session import (
     Ending,
@@ -31,7 +32,7 @@ from handshake.kernel.session import (
     require_open,
 )
 from handshake.kernel.units import US_PER_MS, dollars
-from handshake.operations import budgets, records, write_scopes
+from handshake.operations import budgets, grant_requests, grants, records, write_scopes
 from handshake.operations.cancelling import cancel_run
 from handshake.operations.moving import about, facts_of, move
 from handshake.ports.store import Tx
@@ -55,6 +56,10 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     title: str | None = None
     budget: Mapping[BudgetType, int] = {}
     """The session's own limits."""
+    grants: tuple[Wanted, ...] = ()
+    """What it may do besides talking to its model."""
+    user_id: str = "operator"
+    """Who makes it, and by that approves of its model and grants."""
 
 
 class Cancelled(msgspec.Struct, frozen=True, gc=False):
@@ -82,7 +87,7 @@ def create(tx: Tx, new: NewSession, *, max_open: int) -> Session:
         raise RateLimited(reason="open_sessions", limit=max_open)
     facts = Facts(Ending.OPEN, running=0, waiting=0, blockers=0, paused=False, dispatched=False)
     given = msgspec.structs.asdict(new)
-    limits = given.pop("budget")
+    limits, wanted, user_id = given.pop("budget"), given.pop("grants"), given.pop("user_id")
     session = Session(
         **given,
         **msgspec.structs.asdict(facts),
@@ -118,7 +123,17 @@ def create(tx: Tx, new: NewSession, *, max_open: int) -> Session:
         ),
         about(session, Actor.HUMAN),
     )
+    _grant(tx, session, wanted, user_id)
     return session
+
+
+def _grant(tx: Tx, session: Session, wanted: Sequence[Wanted], user_id: str) -> None:
+    """Give a new session its model, of which its creation tells, and what else its maker wants it to have."""
+    approval, model = grant_requests.of_model(session, user_id)
+    ids = successors(session.session_id)
+    asked = grant_requests.to_grants(approval, session, wanted, ids)
+    context = msgspec.structs.replace(about(session, Actor.HUMAN), actor_id=user_id) if asked else None
+    grants.give(tx, approval, [model, *asked], context)
 
 
 def pause(tx: Tx, queue: RunQueue, session_id: SessionId, *, actor: Actor = Actor.HUMAN) -> Session:

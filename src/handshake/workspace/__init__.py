@@ -14,6 +14,7 @@ from handshake.operations import records, views
 from handshake.operations.cancelling import CancelResult
 from handshake.operations.views import QueueView, WorkspaceView
 from handshake.workspace.desk import Desk, DeskQuestion
+from handshake.workspace.grants import Grants
 from handshake.workspace.sessions import SessionHandle, Sessions
 from handshake.workspace.turns import Result, TurnHandle, cancel_job
 
@@ -21,6 +22,7 @@ __all__ = [
     "DRAIN_S",
     "Desk",
     "DeskQuestion",
+    "Grants",
     "Result",
     "SessionHandle",
     "Sessions",
@@ -42,6 +44,7 @@ class Workspace:
         """Seconds that runs may take to finish when it closes."""
         self.sessions = Sessions(runtime)
         self.desk = Desk(runtime)
+        self.grants = Grants(runtime)
 
     def drain(self) -> None:
         """Take no new turns (HSK-503-DRAINING) and start nothing more; what runs goes on, also while it closes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
@@ -11,14 +12,16 @@ from handshake.bootstrap import Runtime
 from handshake.kernel import settings as bounds
 from handshake.kernel.errors import InvalidRequest
 from handshake.kernel.event import Actor
+from handshake.kernel.grant import Grant
 from handshake.kernel.ids import JobId, MessageId, ModelId, ProviderId, SessionId, TurnId
 from handshake.kernel.job import DEFAULT_MAX_RETRIES, DEFAULT_PRIORITY, LOWEST_PRIORITY, Backend, JobState
 from handshake.kernel.lane import Lane
 from handshake.kernel.message import SourceKind, encode_text
 from handshake.kernel.retry import Backoff
 from handshake.kernel.session import ExecutionMode, MemoryPolicy, ParameterClass, Session
-from handshake.operations import naming, records, runs, sessions, views
+from handshake.operations import grant_requests, grants, naming, records, runs, sessions, views
 from handshake.operations.feed import Over
+from handshake.operations.grant_requests import Requested
 from handshake.operations.runs import Turn
 from handshake.operations.views import MessageView
 from handshake.workspace.turns import TurnHandle
@@ -113,6 +116,10 @@ class SessionHandle:
             lambda reader: views.messages(reader, self.session_id, after=after, limit=limit)
         )
 
+    async def grants(self) -> list[Grant]:
+        """Return what it holds and may pass on, and nobody took back, in order of the ids."""
+        return await self._runtime.store.read(lambda reader: grants.of_session(reader, self.session_id))
+
     async def pause(self) -> Session:
         """Let nothing more start; what runs goes on."""
         return await self._runtime.store.write(lambda tx: sessions.pause(tx, self._runtime.queue, self.session_id))
@@ -165,6 +172,8 @@ class Sessions:
         budget_tokens: int | None = None,
         budget_usd: Decimal | str | None = None,
         budget_calls: int | None = None,
+        grants: Sequence[Requested] = (),
+        delegable: Sequence[Requested] | None = None,
     ) -> SessionHandle:
         """Create a session.
 
@@ -181,10 +190,14 @@ class Sessions:
             budget_tokens: tokens that its calls may take, sent and answered; None for no limit of its own.
             budget_usd: what they may cost in USD, a decimal with at most six places.
             budget_calls: how many they may be.
+            grants: what it may do, as `fs.read:src/**`, `ask:fs.write:src/**` or a `GrantRequest`; none by default.
+            delegable: what it may pass on to children; None is what it holds.
 
         Raises:
             InvalidRequest: a value is unknown, malformed or out of range; with a suggestion.
             StateConflict: the id exists.
+            UnknownCapability, CapabilityMissing: a grant names what does not exist, or something is to be passed on
+                that is not held.
             EndpointBlocked, ProviderFailed: where the model would run cannot be decided.
         """
         runtime = self._runtime
@@ -202,6 +215,7 @@ class Sessions:
             parameter_class=ParameterClass.UNKNOWN,
             title=naming.require_name("title", title),
             budget=naming.budget(budget_tokens, budget_usd, budget_calls),
+            grants=grant_requests.wanted(grants, delegable),
             backend=await self._backend(provider_id, model_id),
         )
         max_open = runtime.settings.scheduler.max_open_sessions

@@ -16,6 +16,7 @@ from tests.requirement import requirement
 from tests.structure.tree import name_of, source_files, text
 
 BUILT = {
+    "approval grants", "approval revoke",
     "audit checkpoint", "audit prove", "audit verify", "bench", "demo", "desk approve", "desk deny", "desk list",
     "desk show", "doctor", "events list", "events show", "events tail", "init", "job artifacts", "job cancel",
     "job list", "job show", "policy trust", "queue run", "queue show", "session cancel", "session complete",

@@ -124,8 +124,11 @@ meta.checkpoint_signed | - | root_hash tree_size key_id
     decision="decision_id gate_type target_ref automation_level decision confidence_permille evidence_refs user_id",
 )
 
-ADDED = {"session_scheduler.retry", "session_scheduler.wait_reason", "session_scheduler.ended"}
-"""Types beyond 06 §3: what a run goes through without an answer of a model."""
+ADDED = {
+    "session_scheduler.retry", "session_scheduler.wait_reason", "session_scheduler.ended", "capability.granted",
+    "capability.revoked",
+}  # fmt: skip
+"""Types beyond 06 §3: what a run goes through without an answer of a model, and what people give and take back."""
 
 AUDIT_PREFIXES = (
     "capability.", "cloud_escalation_", "consent.", "export.", "gov_", "key.", "meta.", "policy.",

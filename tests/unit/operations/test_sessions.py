@@ -133,6 +133,19 @@ def test_no_query_can_change_what_a_session_is() -> None:
     assert {name.strip() for update in updates for name in re.findall(r"\bstate = (\S+?),", update)} == {":state"}
 
 
+@requirement("session.grants.change_only_by_own_operation")
+def test_no_query_can_change_what_a_grant_or_an_approval_gives() -> None:
+    text = (files("handshake.storage") / "sql" / "grant.sql").read_text()
+    for table, changes in (
+        ("capability_grant", {"used_count", "used_bytes", "used_amount", "revoked_at_us", "revoked_by"}),
+        ("approval", {"used_at_us", "revoked_at_us", "revoked_by"}),
+    ):
+        updates = re.findall(rf"UPDATE {table} SET (.*?)\bWHERE", text, re.DOTALL)
+        assert {name for update in updates for name in re.findall(r"(\w+)\s*=(?!=)", update)} == changes
+        assert f"DELETE FROM {table}" not in text
+        assert f"REPLACE INTO {table}" not in text
+
+
 @requirement("session.pause.keeps_queue")
 async def test_a_paused_session_keeps_its_queue_and_starts_it_in_order() -> None:
     stage = await Stage.open()
@@ -301,5 +314,5 @@ async def test_the_session_stands_on_every_event_and_record_of_its_life() -> Non
 
 def test_a_caller_names_neither_depth_nor_state_nor_parent() -> None:
     given = set(sessions.NewSession.__struct_fields__)
-    assert given - {"budget"} < set(Session.__struct_fields__)
+    assert given - {"budget", "grants", "user_id"} < set(Session.__struct_fields__)
     assert not given & {"spawn_depth", "state", "parent_session_id", "root_session_id", "ending", "running", "paused"}

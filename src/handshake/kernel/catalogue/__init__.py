@@ -112,6 +112,8 @@ from handshake.kernel.catalogue.tasks import (
 )
 from handshake.kernel.catalogue.tools import (
     CapabilityDecision,
+    CapabilityGranted,
+    CapabilityRevoked,
     Decision,
     SideEffect,
     ToolActor,
@@ -135,6 +137,8 @@ __all__ = [
     "BudgetPaused",
     "BundleMode",
     "CapabilityDecision",
+    "CapabilityGranted",
+    "CapabilityRevoked",
     "CascadeCancel",
     "CheckpointCreated",
     "CheckpointSigned",

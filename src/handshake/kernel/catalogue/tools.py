@@ -128,3 +128,27 @@ class CapabilityDecision(Payload, frozen=True, kw_only=True):
     reason: Token
     session_id: Id
     tool_id: Name | None = None
+
+
+@event("capability.granted", retention=Retention.AUDIT)
+class CapabilityGranted(Payload, frozen=True, kw_only=True):
+    """A person gave a session grants, by making it, by themselves, or by approving a call; long lists are cut."""
+
+    approval_id: Id
+    capabilities: Names
+    capability_registry_version: Token
+    grant_count: Count
+    kind: Token
+    lifetime: Token
+    session_id: Id
+    user_id: Name
+
+
+@event("capability.revoked", retention=Retention.AUDIT)
+class CapabilityRevoked(Payload, frozen=True, kw_only=True):
+    """A person took back an approval with all that rests on it, or one grant."""
+
+    approval_id: Id
+    grant_id: Id | None
+    session_id: Id
+    user_id: Name

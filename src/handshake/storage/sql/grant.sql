@@ -29,7 +29,7 @@ UPDATE approval SET used_at_us = :now_us WHERE approval_id = :approval_id AND us
 UPDATE approval SET revoked_at_us = :now_us, revoked_by = :by WHERE approval_id = :approval_id AND revoked_at_us IS NULL;
 
 -- name: grant_insert
-INSERT INTO session_grant (
+INSERT INTO capability_grant (
   grant_id, approval_id, session_id, capability, use, held, delegable, constraints, lifetime, turn_id, wp_id, settles_ask
 ) VALUES (
   :grant_id, :approval_id, :session_id, :capability, :use, :held, :delegable, :constraints, :lifetime, :turn_id, :wp_id,
@@ -40,7 +40,7 @@ INSERT INTO session_grant (
 SELECT
   g.grant_id, g.approval_id, g.session_id, g.capability, g.use, g.held, g.delegable, g.constraints, g.lifetime,
   g.turn_id, g.wp_id, g.settles_ask, g.used_count, g.used_bytes, g.used_amount
-FROM session_grant AS g JOIN approval AS a ON a.approval_id = g.approval_id
+FROM capability_grant AS g JOIN approval AS a ON a.approval_id = g.approval_id
 WHERE g.session_id = :session_id AND g.revoked_at_us IS NULL AND a.revoked_at_us IS NULL
 ORDER BY g.grant_id LIMIT :limit;
 
@@ -48,7 +48,7 @@ ORDER BY g.grant_id LIMIT :limit;
 SELECT
   g.grant_id, g.approval_id, g.session_id, g.capability, g.use, g.held, g.delegable, g.constraints, g.lifetime,
   g.turn_id, g.wp_id, g.settles_ask, g.used_count, g.used_bytes, g.used_amount
-FROM session_grant AS g JOIN approval AS a ON a.approval_id = g.approval_id
+FROM capability_grant AS g JOIN approval AS a ON a.approval_id = g.approval_id
 WHERE g.wp_id = :wp_id AND g.lifetime = 'work_packet' AND a.role = :role AND g.session_id <> :session_id
   AND g.revoked_at_us IS NULL AND a.revoked_at_us IS NULL
 ORDER BY g.grant_id LIMIT :limit;
@@ -58,7 +58,7 @@ SELECT
   g.grant_id, g.approval_id, g.session_id, g.capability, g.use, g.held, g.delegable, g.constraints, g.lifetime,
   g.turn_id, g.wp_id, g.settles_ask, g.used_count, g.used_bytes, g.used_amount, a.role, a.kind, a.user_id,
   a.created_at_us, min(coalesce(g.revoked_at_us, a.revoked_at_us), coalesce(a.revoked_at_us, g.revoked_at_us))
-FROM session_grant AS g JOIN approval AS a ON a.approval_id = g.approval_id
+FROM capability_grant AS g JOIN approval AS a ON a.approval_id = g.approval_id
 WHERE g.grant_id > :after AND (:session_id IS NULL OR g.session_id = :session_id)
   AND (:all = 1 OR (g.revoked_at_us IS NULL AND a.revoked_at_us IS NULL))
 ORDER BY g.grant_id LIMIT :limit;
@@ -67,22 +67,22 @@ ORDER BY g.grant_id LIMIT :limit;
 SELECT
   g.grant_id, g.approval_id, g.session_id, g.capability, g.use, g.held, g.delegable, g.constraints, g.lifetime,
   g.turn_id, g.wp_id, g.settles_ask, g.used_count, g.used_bytes, g.used_amount
-FROM session_grant AS g WHERE g.grant_id = :grant_id;
+FROM capability_grant AS g WHERE g.grant_id = :grant_id;
 
 -- name: grant_owners
-SELECT DISTINCT g.session_id, g.wp_id, a.role FROM session_grant AS g JOIN approval AS a ON a.approval_id = g.approval_id
+SELECT DISTINCT g.session_id, g.wp_id, a.role FROM capability_grant AS g JOIN approval AS a ON a.approval_id = g.approval_id
 WHERE g.approval_id = :approval_id ORDER BY g.session_id;
 
 -- name: grant_count_of_session
-SELECT count(*) FROM session_grant AS g JOIN approval AS a ON a.approval_id = g.approval_id
+SELECT count(*) FROM capability_grant AS g JOIN approval AS a ON a.approval_id = g.approval_id
 WHERE g.session_id = :session_id AND g.revoked_at_us IS NULL AND a.revoked_at_us IS NULL;
 
 -- name: grant_use
-UPDATE session_grant SET used_count = used_count + 1, used_bytes = used_bytes + :bytes, used_amount = used_amount + :amount
+UPDATE capability_grant SET used_count = used_count + 1, used_bytes = used_bytes + :bytes, used_amount = used_amount + :amount
 WHERE grant_id = :grant_id;
 
 -- name: grant_revoke
-UPDATE session_grant SET revoked_at_us = :now_us, revoked_by = :by WHERE grant_id = :grant_id AND revoked_at_us IS NULL;
+UPDATE capability_grant SET revoked_at_us = :now_us, revoked_by = :by WHERE grant_id = :grant_id AND revoked_at_us IS NULL;
 
 -- name: authority_marks
 SELECT owner, mark FROM authority_mark WHERE owner IN (SELECT value FROM json_each(:owners)) ORDER BY owner;

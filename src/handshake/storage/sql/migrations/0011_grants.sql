@@ -19,7 +19,7 @@ CREATE TABLE approval (
 
 CREATE INDEX approval_of_call ON approval (session_id, call_sha256) WHERE call_sha256 IS NOT NULL;
 
-CREATE TABLE session_grant (
+CREATE TABLE capability_grant (
   grant_id TEXT NOT NULL PRIMARY KEY,
   approval_id TEXT NOT NULL REFERENCES approval (approval_id),
   session_id TEXT NOT NULL REFERENCES session (session_id),
@@ -39,11 +39,11 @@ CREATE TABLE session_grant (
   revoked_by TEXT
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX grant_of_session ON session_grant (session_id);
+CREATE INDEX grant_of_session ON capability_grant (session_id);
 
-CREATE INDEX grant_of_work_packet ON session_grant (wp_id) WHERE lifetime = 'work_packet';
+CREATE INDEX grant_of_work_packet ON capability_grant (wp_id) WHERE lifetime = 'work_packet';
 
-CREATE INDEX grant_of_approval ON session_grant (approval_id);
+CREATE INDEX grant_of_approval ON capability_grant (approval_id);
 
 -- Equal marks mean equal grants: each change hashes what it did onto the mark before it. The owner is a session, or a
 -- work packet and a role.
@@ -56,7 +56,7 @@ CREATE TABLE authority_mark (
 INSERT INTO approval (approval_id, session_id, role, kind, lifetime, user_id, created_at_us)
 SELECT session_id, session_id, role, 'session', 'session', 'operator', created_at_us FROM session;
 
-INSERT INTO session_grant (
+INSERT INTO capability_grant (
   grant_id, approval_id, session_id, capability, use, held, delegable, constraints, lifetime, settles_ask
 )
 SELECT session_id, session_id, session_id, 'model.' || backend || ':' || provider_id || '/' || model_id, 'allow', 1, 1,
