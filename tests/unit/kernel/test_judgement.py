@@ -138,7 +138,7 @@ def test_call_without_a_live_session_is_denied(
 
 
 @pytest.mark.parametrize(
-    "state", set(SessionState) - {SessionState.COMPLETED, SessionState.FAILED, SessionState.CANCELLED}
+    "state", sorted(set(SessionState) - {SessionState.COMPLETED, SessionState.FAILED, SessionState.CANCELLED})
 )
 def test_live_session_is_live(state: SessionState) -> None:
     assert judge(hearing(session=state)).decision is ALLOW
