@@ -102,7 +102,7 @@ def test_a_folder_swapped_for_a_link_between_check_and_use_leads_nowhere_else(
         for _ in range(READS):
             with (
                 suppress(ToolFailed),
-                tree.file(("src", "here", "file"), lambda path: path.startswith("src/")) as found,
+                tree.file(("src", "here", "file"), lambda steps: steps[:1] == ("src",)) as found,
             ):
                 read.add(os.read(found.descriptor, 10))
     assert read <= {b"open"}
@@ -114,6 +114,6 @@ def test_a_folder_swapped_while_a_file_is_made_below_it_leads_nowhere_else(root:
     with swapped(root, "../../elsewhere"), Tree(str(root), at_once=at_once) as tree:
         for number in range(READS // 5):
             steps = ("src", "here", f"new{number}", "file")
-            with suppress(ToolFailed), tree.parent(steps, lambda _path: True, make=True) as found:
+            with suppress(ToolFailed), tree.parent(steps, lambda _steps: True, make=True) as found:
                 os.close(os.open("file", os.O_WRONLY | os.O_CREAT | os.O_EXCL, dir_fd=found.descriptor))
     assert os.listdir(root.parent / "elsewhere") == ["file"]

@@ -67,6 +67,8 @@ def is_closed(steps: Sequence[str]) -> bool:
     Closed are `.handshake`, and below `.git` the configuration and the hooks, at any depth and in every spelling
     that some file system takes for theirs.
     """
+    if _is_plain(steps):
+        return False
     folded = [_folded(step) for step in steps]
     if any(_RUNTIME.fullmatch(step) for step in folded):
         return True
@@ -83,7 +85,16 @@ def is_closed_to_writing(steps: Sequence[str]) -> bool:
 
     A `.git` file or a `commondir` in it leads git to a configuration that lies elsewhere, which may name programs.
     """
-    return is_closed(steps) or any(_GIT.fullmatch(_folded(step)) for step in steps)
+    return not _is_plain(steps) and (is_closed(steps) or any(_GIT.fullmatch(_folded(step)) for step in steps))
+
+
+def _is_plain(steps: Sequence[str]) -> bool:
+    """Return whether no step can be a spelling of a closed one, at a glance."""
+    text = "/".join(steps)
+    if not text.isascii():
+        return False
+    lower = text.lower()
+    return ".git" not in lower and ".handshake" not in lower and "~" not in lower
 
 
 def _text_fault(text: str) -> str | None:

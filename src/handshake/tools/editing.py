@@ -11,7 +11,7 @@ from typing import Any
 from handshake.kernel.errors import InvalidRequest
 from handshake.kernel.settings import MAX_TOOL_FILE_BYTES
 from handshake.kernel.text_patch import Replacement, parse_hunks, patched, replaced
-from handshake.kernel.workspace_path import spelled
+from handshake.kernel.workspace_path import Steps, spelled
 from handshake.ports.tool import ToolContext, ToolFailed, ToolResult, Touched
 from handshake.tools.filesystem import Tree
 from handshake.tools.reach import readable, writable
@@ -47,8 +47,8 @@ def patch(args: Mapping[str, Any], context: ToolContext, stop: Stop) -> ToolResu
         raise ToolFailed("HSK-400-INVALID-REQUEST", "a file stands in two changes; put them into one")
     may_read, may_write = readable(context.reach), writable(context.reach)
 
-    def scope(path: str) -> bool:
-        return may_read(path) and may_write(path)
+    def scope(steps: Steps) -> bool:
+        return may_read(steps) and may_write(steps)
 
     with Tree(context.root) as tree, Replacing(tree, scope, context.tool_call_id) as one:
         for place, (steps, change) in enumerate(zip(paths, args["changes"], strict=True)):

@@ -22,8 +22,8 @@ from handshake.kernel.workspace_path import Steps, is_closed, is_closed_to_writi
 from handshake.ports.tool import ToolFailed
 from handshake.tools.openat import can_open_beneath, open_beneath
 
-Scope = Callable[[str], bool]
-"""Whether the grants of the call reach a path, spelled from the workspace."""
+Scope = Callable[[Steps], bool]
+"""Whether the grants of the call reach a path."""
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _PATH_OF = "/proc/self/fd/%d"
@@ -107,7 +107,7 @@ class Tree:
             raise failed(errno.EISDIR, steps)
         if is_closed_to_writing(steps):
             raise closed(steps)
-        if not scope(spelled(steps)):
+        if not scope(steps):
             raise beyond(steps)
         try:
             descriptor = self._strictly(steps[:-1], _READ | os.O_DIRECTORY)
@@ -153,7 +153,7 @@ class Tree:
             if seen > MAX_WALKED_ENTRIES:
                 raise ToolFailed("HSK-413-TOO-LARGE", f"there are more than {MAX_WALKED_ENTRIES} names; go deeper")
             yield entry
-            if stat.S_ISDIR(entry.status.st_mode) and len(above) < MAX_PATH_DEPTH - 1 and wanted(spelled(entry.steps)):
+            if stat.S_ISDIR(entry.status.st_mode) and len(above) < MAX_PATH_DEPTH - 1 and wanted(entry.steps):
                 waiting.append((entry.steps, iter(self._inside(entry.steps))))
 
     def _inside(self, steps: Steps) -> list[Entry]:
@@ -175,9 +175,9 @@ class Tree:
         except OSError as failure:
             raise failed(failure.errno, steps) from failure
         try:
-            if is_closed(true):
+            if true is not steps and is_closed(true):
                 raise closed(steps)
-            if not scope(spelled(true)):
+            if not scope(true):
                 raise beyond(steps)
             status = os.fstat(descriptor)
             if self._is_closed_file(status):

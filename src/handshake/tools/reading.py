@@ -54,10 +54,9 @@ def list_entries(args: Mapping[str, Any], context: ToolContext, stop: Stop) -> T
     cut_by = None
     with Tree(context.root) as tree:
         for entry in walked(tree, glob, context, stop):
-            path = spelled(entry.steps)
-            if not (wanted(path) and within(path)):
+            if not (wanted(entry.steps) and within(entry.steps)):
                 continue
-            room -= len(path.encode()) + _ENTRY_BYTES
+            room -= len(spelled(entry.steps).encode()) + _ENTRY_BYTES
             if len(found) == most or room < 0:
                 cut_by = "entries" if len(found) == most else "size"
                 break
@@ -73,7 +72,7 @@ def walked(tree: Tree, glob: Segments, context: ToolContext, stop: Stop) -> Iter
     start = path_glob.literal_start(glob)
     if path_glob.is_literal(glob):
         start = start[:-1]
-    return tree.walk(start, lambda _path: True, wanted=leading_to(glob), stop=stop)
+    return tree.walk(start, lambda _steps: True, wanted=leading_to(glob), stop=stop)
 
 
 def room_of(context: ToolContext) -> int:

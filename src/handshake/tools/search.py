@@ -114,8 +114,7 @@ def search(args: Mapping[str, Any], context: ToolContext, stop: Stop) -> ToolRes
     wanted, within = matching(glob), readable(context.reach)
     with Tree(context.root) as tree:
         for entry in walked(tree, glob, context, stop):
-            path = spelled(entry.steps)
-            if wanted(path) and within(path):
+            if wanted(entry.steps) and within(entry.steps):
                 one.look_through(tree, entry)
             if one.cut_by:
                 break

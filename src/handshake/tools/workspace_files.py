@@ -76,5 +76,5 @@ class WorkspaceFiles:
         if tool_id in _WRITING:
             return True
         return bool(result.touched.files) and all(
-            any(trusts(file) for trusts in self._trusted) for file in result.touched.files
+            any(trusts(tuple(file.split("/"))) for trusts in self._trusted) for file in result.touched.files
         )

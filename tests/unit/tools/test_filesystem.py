@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from handshake.kernel.workspace_path import parse_path, spelled
+from handshake.kernel.workspace_path import Steps, parse_path, spelled
 from handshake.ports.tool import ToolFailed
 from handshake.tools.filesystem import Scope, Tree
 from tests.requirement import requirement
@@ -15,12 +15,12 @@ from tests.requirement import requirement
 REFUSED = "HSK-403-CAPABILITY"
 
 
-def everywhere(_path: str) -> bool:
+def everywhere(_steps: Steps) -> bool:
     return True
 
 
 def under(folder: str) -> Scope:
-    return lambda path: path == folder or path.startswith(f"{folder}/")
+    return lambda steps: steps[:1] == (folder,)
 
 
 @pytest.fixture(params=[True, False], ids=["at-once", "name-by-name"])
@@ -157,7 +157,10 @@ def walked(root: Path, start: str = ".", *, at_once: bool | None = None, stop_af
     asked = iter(range(stop_after + 1))
     with Tree(str(root), at_once=at_once) as tree:
         found = tree.walk(
-            parse_path(start), everywhere, wanted=lambda path: path != "secret", stop=lambda: next(asked) == stop_after
+            parse_path(start),
+            everywhere,
+            wanted=lambda steps: steps != ("secret",),
+            stop=lambda: next(asked) == stop_after,
         )
         return [spelled(entry.steps) for entry in found]
 

@@ -31,7 +31,7 @@ def becomes(data: bytes) -> Change:
 
 
 def replace(root: Path, changes: dict[str, Change], *, swaps: bool) -> list[tuple[str, bool]]:
-    with Tree(str(root)) as tree, Replacing(tree, lambda path: path.startswith("src/"), "call", swaps=swaps) as one:
+    with Tree(str(root)) as tree, Replacing(tree, lambda steps: steps[:1] == ("src",), "call", swaps=swaps) as one:
         for path, change in changes.items():
             one.prepare(parse_path(path), change, make=True)
         return [("/".join(written.steps), written.was_there) for written in one.commit()]
@@ -97,7 +97,7 @@ def test_what_changed_since_it_was_read_is_kept_and_the_others_go_back(root: Pat
         else:
             os.link(b, aside)
 
-    with Tree(str(root)) as tree, Replacing(tree, lambda _path: True, "call", swaps=swaps) as one:
+    with Tree(str(root)) as tree, Replacing(tree, lambda _steps: True, "call", swaps=swaps) as one:
         one.prepare(("src", "a"), becomes(b"new a"), make=False)
         one.prepare(("src", "b"), becomes(b"new b"), make=False)
         one.prepare(("src", "c"), becomes(b"new c"), make=False)
@@ -110,7 +110,7 @@ def test_what_changed_since_it_was_read_is_kept_and_the_others_go_back(root: Pat
 
 
 def test_a_file_made_meanwhile_is_not_replaced(root: Path, swaps: bool) -> None:
-    with Tree(str(root)) as tree, Replacing(tree, lambda _path: True, "call", swaps=swaps) as one:
+    with Tree(str(root)) as tree, Replacing(tree, lambda _steps: True, "call", swaps=swaps) as one:
         one.prepare(("src", "a"), becomes(b"new a"), make=False)
         one.prepare(("src", "c"), becomes(b"mine"), make=False)
         (root / "src" / "c").write_bytes(b"theirs")
@@ -137,7 +137,7 @@ def test_links_hard_links_folders_and_other_kinds_are_not_written(root: Path, sw
 
 def test_what_an_earlier_try_of_the_same_call_left_is_no_hindrance(root: Path, swaps: bool) -> None:
     with Tree(str(root)) as tree:
-        cut = Replacing(tree, lambda _path: True, "call", swaps=swaps)
+        cut = Replacing(tree, lambda _steps: True, "call", swaps=swaps)
         cut.prepare(("src", "a"), becomes(b"half"), make=False)
     assert len(everything(root)) == 3
     replace(root, {"src/a": becomes(b"whole")}, swaps=swaps)
