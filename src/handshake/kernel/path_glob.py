@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from unicodedata import normalize
 
-from handshake.kernel import glob
+from handshake.kernel import glob, workspace_path
 from handshake.kernel.errors import UnknownCapability
 from handshake.kernel.grant_settings import MAX_SCOPE_SEGMENTS
 
@@ -24,8 +24,6 @@ Segments = tuple[str, ...]
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _STARS = re.compile(r"\*{2,}")
-_GIT_PROGRAMS = frozenset({"config", "config.worktree", "hooks"})
-"""What in a `.git` names programs that git starts."""
 
 
 def parse(text: str) -> Segments:
@@ -123,16 +121,7 @@ def is_closed(segments: Sequence[str], *, writing: bool) -> bool:
     Source:
         capability.path.runtime_folder_closed (02 §1).
     """
-    inside_git = False
-    for place, segment in enumerate(segments, 1):
-        name = normalize("NFKC", segment).casefold().rstrip(" .")
-        if name == ".handshake" or (inside_git and name in _GIT_PROGRAMS):
-            return True
-        if name == ".git":
-            inside_git = True
-            if writing and place == len(segments):
-                return True
-    return False
+    return workspace_path.is_closed(segments) or (writing and bool(segments) and workspace_path.is_git(segments[-1]))
 
 
 def _check(segment: str) -> None:

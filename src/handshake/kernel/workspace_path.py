@@ -85,7 +85,12 @@ def is_closed_to_writing(steps: Sequence[str]) -> bool:
 
     A `.git` file or a `commondir` in it leads git to a configuration that lies elsewhere, which may name programs.
     """
-    return not _is_plain(steps) and (is_closed(steps) or any(_GIT.fullmatch(_folded(step)) for step in steps))
+    return not _is_plain(steps) and (is_closed(steps) or any(is_git(step) for step in steps))
+
+
+def is_git(step: str) -> bool:
+    """Return whether a name is a spelling of `.git`."""
+    return _GIT.fullmatch(_folded(step)) is not None
 
 
 def _is_plain(steps: Sequence[str]) -> bool:

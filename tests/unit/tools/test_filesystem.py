@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from handshake.kernel.settings import MAX_PATH_DEPTH
 from handshake.kernel.workspace_path import Steps, parse_path, spelled
 from handshake.ports.tool import ToolFailed
 from handshake.tools.filesystem import Scope, Tree
@@ -208,3 +209,13 @@ def test_nothing_is_written_through_a_link_or_where_it_is_closed(root: Path, at_
             pass
     assert sorted(os.listdir(root.parent)) == ["outside", "workspace"]
     assert os.listdir(root / "docs") == []
+
+
+def test_a_walk_goes_no_deeper_than_a_path_can(root: Path, at_once: bool) -> None:
+    folder = root / "docs"
+    for _ in range(MAX_PATH_DEPTH + 5):
+        folder = folder / "d"
+        folder.mkdir()
+    found = walked(root, "docs", at_once=at_once)
+    assert len(found) == MAX_PATH_DEPTH - 1
+    assert parse_path(found[-1]) == ("docs", *["d"] * (MAX_PATH_DEPTH - 1))
