@@ -10,6 +10,7 @@ from handshake.cli.main import root
 from scripts import pages
 from scripts.commands import commands_page
 from scripts.reading import PACKAGE, ROOT, summary
+from scripts.tools_page import tools_page
 
 REFERENCE = ROOT / "docs" / "reference"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
@@ -26,6 +27,7 @@ def documents() -> dict[Path, str]:
         REFERENCE / "events.md": pages.events_page(),
         REFERENCE / "settings.md": pages.settings_page(),
         REFERENCE / "states.md": pages.states_page(),
+        REFERENCE / "tools.md": tools_page(),
     }
 
 

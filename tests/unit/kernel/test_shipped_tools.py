@@ -7,10 +7,9 @@ from handshake.kernel.capability import CapabilityRegistry
 from handshake.kernel.catalogue.tools import SideEffect
 from handshake.kernel.tool import Asking, OutputTrust, ToolDefinition
 from handshake.kernel.tool_registry import ToolRegistry, ToolSource
-from handshake.kernel.tools import artifacts, discovery, files, web
+from handshake.kernel.tools import discovery, web
+from handshake.kernel.tools.shipped import DEFINITIONS as SHIPPED
 from tests.requirement import requirement
-
-SHIPPED = (*artifacts.DEFINITIONS, *discovery.DEFINITIONS, *files.DEFINITIONS, *web.DEFINITIONS)
 
 
 @requirement("gate.registry.nothing_defaults")
@@ -20,6 +19,11 @@ def test_every_shipped_tool_is_classified_and_its_schemas_compile(definition: To
     assert tool.definition == definition
     for schema in (definition.input_schema, definition.output_schema):
         assert schema["additionalProperties"] is False
+
+
+def test_every_shipped_tool_stands_once_in_the_order_of_its_id() -> None:
+    ids = [one.tool_id for one in SHIPPED]
+    assert ids == sorted(set(ids))
 
 
 def test_what_changes_something_names_where_as_a_sink_and_needs_a_capability() -> None:
