@@ -28,6 +28,7 @@ from handshake.kernel.units import Microseconds
 from handshake.operations import budgets
 from handshake.operations.declarations import Declaration, declare
 from handshake.operations.feed import Feeds, Over
+from handshake.operations.keeping import Keeping
 from handshake.operations.records import NewIds
 from handshake.operations.runs import KnownModels, price_of
 from handshake.operations.turns import Turns
@@ -367,7 +368,7 @@ async def assemble(
 
     dispatcher = Dispatcher(queue, clock, epoch, over=over, unstored=unstored)
     egress = Egress(models, dispatcher.is_running)
-    turns = Turns(store, queue, egress, feeds, clock, new_id, unstored, settings, epoch)
+    turns = Turns(store, queue, egress, feeds, clock, new_id, Keeping(store, unstored, clock), settings, epoch)
     expiry = DeskExpiry(store, queue, clock, over)
     store.follow(dispatcher)
     runtime = Runtime(

@@ -6,7 +6,6 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -35,6 +34,10 @@ MAX_URL_CHARS = 2_000
 MAX_PATH_CHARS = 4_096
 """What a response tells of a call's resources; its evidence counts all of them."""
 _MAX_CODE_CHARS = 64
+CUT = CallError(
+    code="canceled", kind=ToolFaultKind.CANCELED, message="The call was cancelled.", retryable=False, details={}
+)
+"""What stands for a call that was cut."""
 _ERROR = msgspec.json.Encoder(order="sorted")
 
 
@@ -50,7 +53,7 @@ def redacted(tool: RegisteredTool, result: ToolResult, known: KnownValues, durat
     if misfit is not None:
         return _unfit("output_invalid", "The tool's result does not fit its schema.", result, duration_ms)
     shown = known.clean(whole)
-    if shown is not whole and not _is_object(shown):
+    if shown is not whole and not _still_fits(tool, shown):
         return _unfit("output_unredactable", "A known secret stands across parts of the result.", result, duration_ms)
     is_trusted = result.is_trusted is True and tool.definition.output_trust.value == "trusted"
     return CallOutcome(result=shown, error=None, touched=result.touched, is_trusted=is_trusted, duration_ms=duration_ms)
@@ -67,10 +70,7 @@ def failed(broken: ToolFailed, duration_ms: int) -> CallOutcome:
 
 def canceled(duration_ms: int) -> CallOutcome:
     """Return the outcome of a call that was cut."""
-    error = CallError(
-        code="canceled", kind=ToolFaultKind.CANCELED, message="The call was cancelled.", retryable=False, details={}
-    )
-    return CallOutcome(result=None, error=error, touched=Touched(), is_trusted=False, duration_ms=duration_ms)
+    return CallOutcome(result=None, error=CUT, touched=Touched(), is_trusted=False, duration_ms=duration_ms)
 
 
 def late() -> CallOutcome:
@@ -86,14 +86,14 @@ def late() -> CallOutcome:
     return CallOutcome(result=None, error=error, touched=Touched(), is_trusted=False, duration_ms=0)
 
 
-def refusal(verdict: Verdict, approval_id: str | None = None) -> CallError:
+def refusal(verdict: Verdict) -> CallError:
     """Return what a caller is told of a call that may not be, or not yet."""
     fault = verdict.fault or MISSING_CAPABILITY
     details: dict[str, Any] = {"reason": str(verdict.reason)}
     if fault is MISSING_CAPABILITY:
         details |= {"missing": list(verdict.missing), "held": list(verdict.held)}
-    if approval_id is not None:
-        details["approval_id"] = approval_id
+    if verdict.approval_id is not None:
+        details["approval_id"] = verdict.approval_id
     if verdict.findings:
         details["arguments"] = list(dict.fromkeys(one.pointer for one in verdict.findings))[:MAX_ARTIFACTS]
     said = verdict.refusal
@@ -183,9 +183,10 @@ def _unfit(code: str, sentence: str, result: ToolResult, duration_ms: int) -> Ca
     return failed(ToolFailed(code, sentence, touched=result.touched), duration_ms)
 
 
-def _is_object(data: bytes) -> bool:
+def _still_fits(tool: RegisteredTool, data: bytes) -> bool:
+    """Return whether a result is one without its secrets, too: one may have stood across several of its parts."""
     try:
-        return isinstance(msgspec.json.decode(data), Mapping)
+        return tool.output_check.misfit(msgspec.json.decode(data)) is None
     except (msgspec.MsgspecError, UnicodeError):
         return False
 

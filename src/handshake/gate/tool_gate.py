@@ -120,15 +120,10 @@ class ToolGate:
             await adapter.close()
 
     async def _begin(self, asked: AskedCall, settle: Settle | None) -> Begun:
-        """Let the call be decided about; one that is cut meanwhile is not left begun."""
         deadline_us = self._clock.now_us() + GATE_DECISION_MS * US_PER_MS
-        try:
-            return await self._records.begin(
-                asked, has_sandbox=self._sandboxed(asked), deadline_us=deadline_us, settle=settle
-            )
-        except asyncio.CancelledError:
-            await self._records.withdraw(asked, settle=settle)
-            raise
+        return await self._records.begin(
+            asked, has_sandbox=self._sandboxed(asked), deadline_us=deadline_us, settle=settle
+        )
 
     async def _finish(self, asked: AskedCall, begun: Begun, begin_us: Microseconds, settle: Settle | None) -> Settled:
         if begun.settled is not None:

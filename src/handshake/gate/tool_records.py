@@ -8,11 +8,14 @@ from typing import Protocol
 import msgspec
 
 from handshake.kernel.asked_call import AskedCall
+from handshake.kernel.event import Context
 from handshake.kernel.htc import CallError, ToolResponse
 from handshake.kernel.judgement import Verdict
 from handshake.kernel.tool_call import ToolCallState
 from handshake.ports.store import Tx
 from handshake.ports.tool import Reach, Touched
+
+__all__ = ["Begun", "CallOutcome", "Reach", "Settle", "Settled", "ToolRecords", "Touched"]
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +42,8 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     call_seq: int = 0
     started_at_us: int = 0
+    context: Context = Context()
+    tainted: bool = False
     reach: Reach = Reach()
     settled: Settled | None = None
 
@@ -65,13 +70,11 @@ class ToolRecords(Protocol):
             deadline_us: when it is too late to allow it.
             settle: joins the commit if the call is settled by it.
 
+        A cut while this waits leaves no call begun.
+
         Raises:
             StoreFailed: nothing is recorded.
         """
-        ...
-
-    async def withdraw(self, asked: AskedCall, *, settle: Settle | None) -> None:
-        """Record that a call was cancelled while it was being decided about, if it was begun by then."""
         ...
 
     async def end(self, asked: AskedCall, begun: Begun, outcome: CallOutcome, *, settle: Settle | None) -> Settled:

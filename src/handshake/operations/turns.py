@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import itertools
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -18,21 +17,18 @@ from handshake.kernel.errors import (
     IntegrityBroken,
     ProviderFailed,
     ProviderTimeout,
-    StoreFailed,
     TooLarge,
 )
 from handshake.kernel.ids import ArtifactId, MessageId
 from handshake.kernel.job import TERMINAL, RunTicket
 from handshake.kernel.message import MessageRole
 from handshake.kernel.queue import RunQueue
-from handshake.kernel.retry import Fault, Reach, as_span_us
+from handshake.kernel.retry import Fault, Reach
 from handshake.kernel.session_checkpoint import EVERY_TOKENS
 from handshake.kernel.settings import (
     MAX_CALL_TOKENS,
-    MAX_OUTCOME_RETRY_DOUBLINGS,
     MAX_REQUEST_BYTES,
     OFF_LOOP_BYTES,
-    OUTCOME_RETRY_MS,
     Settings,
 )
 from handshake.kernel.units import US_PER_MS
@@ -40,9 +36,9 @@ from handshake.kernel.usage import TokenUsage
 from handshake.operations import outcomes, streamed
 from handshake.operations.attempts import Ended
 from handshake.operations.feed import Feeds, NotStored, Over, Retrying, Started, Text
+from handshake.operations.keeping import Keeping
 from handshake.operations.outcomes import Answer, Failure, Timing
 from handshake.operations.records import NewIds
-from handshake.operations.unstored import Unstored
 from handshake.ports.clock import Clock
 from handshake.ports.store import Content, Reader, Store, Unit
 
@@ -50,8 +46,6 @@ T = TypeVar("T")
 _TEXT = "text/plain; charset=utf-8"
 _BODY = "application/octet-stream"
 _ROLES = {role.value: role for role in MessageRole}
-_PASSING = (StoreFailed, IntegrityBroken)
-"""How the store fails; `IntegrityBroken` is also an index that differed and was read again."""
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -114,7 +108,7 @@ class Turns:
         feeds: Feeds,
         clock: Clock,
         new_id: NewIds,
-        unstored: Unstored,
+        keeping: Keeping,
         settings: Settings,
         epoch: int,
     ) -> None:
@@ -124,15 +118,14 @@ class Turns:
         self._feeds = feeds
         self._clock = clock
         self._new_id = new_id
-        self._unstored = unstored
+        self._keeping = keeping
         self._calls = settings.calls
         self._grace_us = settings.recovery.lease_grace_ms * US_PER_MS
         self._epoch = epoch
-        self._stopped = asyncio.Event()
 
     def stop(self) -> None:
         """Take note that the runtime stops: a call that is cut goes back to the queue, and no outcome waits on."""
-        self._stopped.set()
+        self._keeping.stop()
 
     async def perform(self, attempt: Attempt) -> None:
         """Carry out one attempt to its recorded outcome; cancelling this task while it calls cuts the call first.
@@ -260,7 +253,7 @@ class Turns:
         ticket = attempt.ticket
         partial = await self._content(ticket, seen) if seen.parts else None
         reach = Reach.SENT if seen.tried else Reach.NOTHING
-        if not attempt.given_up and (self._stopped.is_set() or not attempt.cancelled):
+        if not attempt.given_up and (self._keeping.is_stopped or not attempt.cancelled):
             unit: Unit[Ended] = lambda tx: outcomes.hand_back(  # noqa: E731
                 tx, self._queue, ticket, partial, epoch=self._epoch, reach=reach
             )
@@ -277,43 +270,11 @@ class Turns:
         return await self._until_kept(ticket, lambda: self._store.prepare(data, media_type))
 
     async def _until_kept(self, ticket: RunTicket, keep: Callable[[], Awaitable[T]]) -> T:
-        """Call `keep` until the store does not fail: what happened is not forgotten while this process lives.
-
-        Meanwhile nothing new starts. When the runtime stops, one last try decides; then the next start finds the run.
-
-        Source:
-            recovery.outcome.never_lost (design §3).
-        """
-        try:
-            return await keep()
-        except _PASSING as first:
-            failure = self._worth_another_try(first)
-        self._feeds.push(ticket.job_id, NotStored(str(failure.context.get("reason"))))
-        with self._unstored.waiting():
-            for tried in itertools.count():
-                is_full = failure.context.get("reason") == "disk_full"
-                if not (is_full and await self._store.make_room()):
-                    await self._wait(OUTCOME_RETRY_MS << min(tried, MAX_OUTCOME_RETRY_DOUBLINGS))
-                try:
-                    return await keep()
-                except _PASSING as again:
-                    failure = self._worth_another_try(again)
-        raise AssertionError("it counts for ever")
-
-    def _worth_another_try(self, failure: HandshakeError) -> HandshakeError:
-        """Return `failure`, or raise it where trying again is of no use."""
-        if failure.context.get("reason") == "closed" or self._stopped.is_set():
-            raise failure
-        return failure
-
-    async def _wait(self, wait_ms: int) -> None:
-        """Wait, but no longer than until the runtime stops."""
-        async with asyncio.TaskGroup() as group:
-            sleeping = group.create_task(self._clock.sleep_us(as_span_us(wait_ms)))
-            stopping = group.create_task(self._stopped.wait())
-            await asyncio.wait((sleeping, stopping), return_when=asyncio.FIRST_COMPLETED)
-            sleeping.cancel()
-            stopping.cancel()
+        """Call `keep` until the store does not fail; whoever listens hears that it has to wait."""
+        return await self._keeping.until_kept(
+            keep,
+            waiting=lambda failure: self._feeds.push(ticket.job_id, NotStored(str(failure.context.get("reason")))),
+        )
 
     async def _content(self, ticket: RunTicket, seen: _Progress) -> Content:
         return await self._kept(ticket, "".join(seen.parts).encode(errors="replace"), _TEXT)

@@ -266,8 +266,11 @@ def test_what_refers_to_rows_that_wait_for_the_end_of_a_batch_waits_with_them_or
     tables = [row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     waiting = {"artifact", "message"}
     referring = {one for one in tables for key in db.execute(f"PRAGMA foreign_key_list({one})") if key[2] in waiting}
+    at_commit = {
+        row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE sql LIKE '%artifact (sha256) DEFERRABLE%'")
+    }
     db.close()
-    assert referring == {"message", "job_artifact"}
+    assert (referring, at_commit) == ({"message", "job_artifact", "tool_call"}, {"tool_call"})
     assert ADDED_TOGETHER == ("artifact_put", "message_insert")
     assert "job_artifact_put" in touching_added()
     assert not touching_added() & {*ADDED_TOGETHER}

@@ -1,0 +1,304 @@
+"""Tool hearing: loads all that the gate must know of a call to judge it; recording and explaining load the same.
+
+Source:
+    capability.explain.equals_gate, gate.failure.denies (02 §3, §6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from handshake.gate.tool_records import Reach
+from handshake.kernel import authority as authorities
+from handshake.kernel import command_pattern, path_glob
+from handshake.kernel.asked_call import AskedCall
+from handshake.kernel.authority import Authority
+from handshake.kernel.capability import Axis
+from handshake.kernel.command import is_destructive
+from handshake.kernel.errors import UnknownCapability
+from handshake.kernel.event import Context
+from handshake.kernel.grant import CallFacts
+from handshake.kernel.ids import ArtifactId, SessionId, TurnId
+from handshake.kernel.job import JobState
+from handshake.kernel.judgement import EarlierCall, Hearing, Reason, Verdict, judge, undecidable
+from handshake.kernel.lane import Lane
+from handshake.kernel.session import SessionState
+from handshake.kernel.settings import MAX_PAGE_ITEMS, MAX_TRUSTED_TEXT_BYTES
+from handshake.kernel.taint import Taint
+from handshake.kernel.tool import Risk
+from handshake.kernel.tool_call import ToolCallRecord, ToolCallState
+from handshake.kernel.tool_registry import Standing
+from handshake.ports.store import Reader, Tx
+
+MAX_TAINTING = 20
+"""Messages that are named as what tainted a session."""
+_AXES = (Axis.FS_READ, Axis.FS_WRITE, Axis.PROC_EXEC, Axis.NET_HTTP)
+_WHOLE = {Axis.FS_READ: "**", Axis.FS_WRITE: "**", Axis.PROC_EXEC: "*", Axis.NET_HTTP: "* *"}
+"""How the whole of an axis is written as a scope of it."""
+
+
+class CallPolicy(Protocol):
+    """What other operations know of a session that makes a call; whatever it raises is a no."""
+
+    def authority(self, reader: Reader, session_id: SessionId) -> Authority:
+        """Return what the session may do now, in all layers."""
+        ...
+
+    def approval(self, reader: Reader, asked: AskedCall, *, now_us: int) -> str | None:
+        """Return the id of an unexpired, unspent approval of exactly this call in this session, or None."""
+        ...
+
+    def relaxed(self, reader: Reader, session_id: SessionId, *, now_us: int) -> frozenset[Risk]:
+        """Return the risks for which an operator's debug relaxation leaves out the questions of policy."""
+        ...
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether governance is locked."""
+        ...
+
+    def spend(self, tx: Tx, asked: AskedCall, verdict: Verdict) -> None:
+        """Count one use of the grants that carry an allowed call, and spend the approval that let it pass."""
+        ...
+
+    def ask(self, tx: Tx, asked: AskedCall, verdict: Verdict) -> str:
+        """Put a call before a person, once for the same call of a session; return the id of the question."""
+        ...
+
+
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """A hearing with its verdict, and the rows that it was loaded from."""
+
+    verdict: Verdict
+    is_known: bool
+    """Whether the session exists."""
+    context: Context
+    taint: Taint = Taint()
+    itself: ToolCallRecord | None = None
+    """The call's own row, if it was asked for before and waits to be carried out."""
+    earlier: ToolCallRecord | None = None
+    """The call whose recorded result is the answer."""
+    has_row: bool = False
+    """Whether another call of the session has this id."""
+    reach: Reach = Reach()
+
+
+def hear(reader: Reader, asked: AskedCall, policy: CallPolicy, *, epoch: int, has_sandbox: bool, now_us: int) -> Heard:
+    """Return the verdict about a call by what is stored now; nothing is changed."""
+    session_id = asked.session_id
+    row: Any = None if session_id is None else reader.row("tool_call_session", {"session_id": session_id})
+    if session_id is None or row is None:
+        hearing = _outside(asked)
+        return Heard(verdict=judge(hearing), is_known=False, context=_context(asked, None, None, is_known=False))
+    state, parent, lane, wp_id, mt_id = row
+    context = _context(asked, wp_id, mt_id, is_known=True)
+    named = _named(reader, session_id, asked)
+    keyed = _keyed(reader, session_id, asked)
+    itself = named if named is not None and _is_itself(named, asked) else None
+    taint = _taint(reader, session_id)
+    facts = CallFacts(
+        args=asked.args,
+        sinks=() if asked.definition is None else asked.definition.sinks,
+        bytes=len(asked.shown or b""),
+        amount=asked.amount,
+        turn_id=None if asked.origin.turn_id is None else TurnId(asked.origin.turn_id),
+        wp_id=wp_id,
+        now_us=now_us,
+    )
+    authority = None if asked.refusal is not None else _authority(reader, SessionId(session_id), policy)
+    reach = Reach() if authority is None else _reach(authority, facts, asked)
+    hearing = Hearing(
+        session_id=session_id,
+        session=SessionState(state),
+        run_goes_on=_run_goes_on(reader, session_id, asked, epoch),
+        refusal=asked.refusal,
+        definition=asked.definition,
+        standing=Standing.USABLE if asked.tool is None else asked.tool.standing,
+        needed=asked.needed,
+        call=facts,
+        call_sha256=asked.call_sha256,
+        is_redacted=asked.is_redacted,
+        same_id=None if named is None or itself is not None else _earlier(named, epoch),
+        same_key=None if keyed is None or keyed == itself else _earlier(keyed, epoch),
+        authority=authority,
+        taint=taint,
+        trusted_texts=_trusted_texts(reader, session_id) if taint and _is_bound(asked) else (),
+        approval_id=None,
+        has_sandbox=has_sandbox,
+        is_destructive=(parent is not None or lane == Lane.BACKGROUND) and _destroys(asked, reach),
+        is_locked=policy.is_locked,
+    )
+    verdict = _judged(reader, asked, hearing, policy, now_us)
+    return Heard(
+        verdict=verdict,
+        is_known=True,
+        context=context,
+        taint=taint,
+        itself=itself,
+        earlier=keyed if verdict.recorded_seq is not None else None,
+        has_row=named is not None and itself is None,
+        reach=reach,
+    )
+
+
+def record(row: Any) -> ToolCallRecord:
+    """Return a row as a record."""
+    return msgspec.convert(dict(zip(ToolCallRecord.__struct_fields__, row, strict=True)), ToolCallRecord, strict=False)
+
+
+def _judged(reader: Reader, asked: AskedCall, hearing: Hearing, policy: CallPolicy, now_us: int) -> Verdict:
+    """Return the verdict; approvals and relaxations are looked up only where one is of use."""
+    try:
+        verdict = judge(hearing)
+        if verdict.fault is None or hearing.session_id is None or verdict.decision.value != "ask":
+            return verdict
+        heard = msgspec.structs.replace(
+            hearing,
+            approval_id=policy.approval(reader, asked, now_us=now_us),
+            asks_nothing=policy.relaxed(reader, SessionId(hearing.session_id), now_us=now_us),
+        )
+        return judge(heard)
+    except Exception:  # noqa: BLE001  (a gate that raises denies)
+        return undecidable()
+
+
+def _authority(reader: Reader, session_id: SessionId, policy: CallPolicy) -> Authority | None:
+    try:
+        return policy.authority(reader, session_id)
+    except Exception:  # noqa: BLE001  (what cannot be read is a no)
+        return None
+
+
+def _outside(asked: AskedCall) -> Hearing:
+    """Return the hearing of a call of no session that exists."""
+    return Hearing(
+        session_id=asked.session_id,
+        session=None,
+        refusal=asked.refusal,
+        definition=asked.definition,
+        call=CallFacts(now_us=0),
+        call_sha256=asked.call_sha256,
+        authority=None,
+    )
+
+
+def _context(asked: AskedCall, wp_id: str | None, mt_id: str | None, *, is_known: bool) -> Context:
+    return Context(
+        actor=asked.actor.kind,
+        actor_id=asked.actor.agent_id,
+        job_id=asked.origin.job_id if is_known else None,
+        model_id=asked.actor.model_id,
+        model_session_id=asked.session_id if is_known else None,
+        mt_id=mt_id,
+        trace_id=asked.trace_id,
+        wp_id=wp_id,
+    )
+
+
+def _named(reader: Reader, session_id: str, asked: AskedCall) -> ToolCallRecord | None:
+    row = reader.row("tool_call_by_id", {"session_id": session_id, "tool_call_id": asked.tool_call_id})
+    return None if row is None else record(row)
+
+
+def _keyed(reader: Reader, session_id: str, asked: AskedCall) -> ToolCallRecord | None:
+    if asked.idempotency_key is None:
+        return None
+    key = {"session_id": session_id, "tool_id": asked.tool_id, "idempotency_key": asked.idempotency_key}
+    row = reader.row("tool_call_by_key", key)
+    return None if row is None else record(row)
+
+
+def _is_itself(named: ToolCallRecord, asked: AskedCall) -> bool:
+    """Return whether a row is that of the call: asked for by the same run, or waiting for a person's answer."""
+    if named.job_id != asked.origin.job_id or named.tool_id != asked.tool_id:
+        return False
+    if named.state is ToolCallState.REQUESTED:
+        return True
+    return named.state is ToolCallState.AWAITING_USER and named.call_sha256 == asked.call_sha256
+
+
+def _earlier(one: ToolCallRecord, epoch: int) -> EarlierCall:
+    is_lost = one.state is ToolCallState.STARTED and one.runtime_epoch != epoch
+    unknown = one.reason == Reason.OUTCOME_UNKNOWN
+    return EarlierCall(call_seq=one.call_seq, call_sha256=one.call_sha256, state=one.state, is_lost=is_lost or unknown)
+
+
+def _run_goes_on(reader: Reader, session_id: str, asked: AskedCall, epoch: int) -> bool:
+    if asked.origin.job_id is None:
+        return True
+    row: Any = reader.row("tool_call_run", {"job_id": asked.origin.job_id, "session_id": session_id})
+    return row is not None and row == (JobState.RUNNING.value, asked.origin.attempt, epoch)
+
+
+def _taint(reader: Reader, session_id: str) -> Taint:
+    rows = reader.rows("session_untrusted", {"session_id": session_id, "limit": MAX_TAINTING})
+    return Taint(tuple(str(row[0]) for row in rows))
+
+
+def _is_bound(asked: AskedCall) -> bool:
+    """Return whether what operators said can matter to the call."""
+    definition = asked.definition
+    return definition is not None and bool(definition.sinks or definition.content)
+
+
+def _trusted_texts(reader: Reader, session_id: str) -> Sequence[str]:
+    """Return what operators and trusted sources said, newest first, as far as it is searched."""
+    texts: list[str] = []
+    left = MAX_TRUSTED_TEXT_BYTES
+    rows: Any = reader.rows("session_trusted_texts", {"session_id": session_id, "limit": MAX_PAGE_ITEMS})
+    for artifact_id, size, inline in rows:
+        left -= size
+        if left < 0:
+            break
+        data = inline if isinstance(inline, bytes) else reader.artifact(ArtifactId(artifact_id))
+        texts.append((data or b"").decode(errors="replace"))
+    return texts
+
+
+def _reach(authority: Authority, facts: CallFacts, asked: AskedCall) -> Reach:
+    """Return what the session's grants let a call touch, and what this call requires: that is decided about."""
+    scopes = {axis: list(found) for axis, found in authorities.reach_of(authority, facts, _AXES).items()}
+    for one in asked.needed:
+        if one.capability.axis in scopes:
+            scopes[Axis(one.capability.axis)].append(one.capability.scope or "")
+    told = {axis: tuple(dict.fromkeys(one or _WHOLE[Axis(axis)] for one in found)) for axis, found in scopes.items()}
+    execute = told[Axis.PROC_EXEC]
+    return Reach(
+        read=told[Axis.FS_READ],
+        write=told[Axis.FS_WRITE],
+        execute=execute,
+        http=told[Axis.NET_HTTP],
+        host_execution=command_pattern.HOST in execute,
+    )
+
+
+def _destroys(asked: AskedCall, reach: Reach) -> bool:
+    """Return whether a call runs a command that counts as destructive."""
+    try:
+        return _names_destruction(asked, reach)
+    except Exception:  # noqa: BLE001  (what cannot be told counts as destructive)
+        return True
+
+
+def _names_destruction(asked: AskedCall, reach: Reach) -> bool:
+    cwd = asked.args.get("cwd")
+    globs = [path_glob.parse(one) for one in reach.write]
+
+    def in_scope(path: str) -> bool:
+        try:
+            return any(path_glob.contains(one, path_glob.with_all_inside(path_glob.parse(path))) for one in globs)
+        except UnknownCapability:
+            return False
+
+    return any(
+        is_destructive(words, cwd=cwd if isinstance(cwd, str) else ".", in_scope=in_scope) for words in _commands(asked)
+    )
+
+
+def _commands(asked: AskedCall) -> list[list[str]]:
+    scopes = [one.capability.scope for one in asked.needed if one.capability.axis == Axis.PROC_EXEC]
+    found = [command_pattern.parse(scope) for scope in scopes if scope is not None and scope != command_pattern.HOST]
+    return [[one.executable, *one.arguments] for one in found]
