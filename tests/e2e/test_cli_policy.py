@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.e2e.command_line import CommandLine
+from handshake.testing.upstream import Upstream
+from tests.e2e.command_line import NEW_SESSION, CommandLine, configure
 from tests.requirement import requirement
 
 THEIRS = '[providers.theirs]\ndialects = ["openai_chat"]\nbase_url = "http://127.0.0.1:9/v1"\n'
@@ -43,3 +44,21 @@ async def test_a_cloned_configuration_waits_until_its_reader_accepts_what_it_say
     assert (await handshake("status", "--json")).json["configuration"] == "accepted"
     again = await handshake("policy", "trust")
     assert (again.code, "counts whole" in again.out) == (0, True)
+
+
+@requirement("trust.debug.scoped")
+async def test_a_relaxed_session_is_shown_while_it_lasts(handshake: CommandLine) -> None:
+    assert handshake.folder is not None
+    async with Upstream() as upstream:
+        configure(handshake.folder, upstream.base_url)
+        session_id = (await handshake("session", "create", *NEW_SESSION, "--json")).json["session_id"]
+    opened = (await handshake("session", "debug", session_id, "--for", "2h", "--json")).json
+    assert (opened["session_id"], opened["relaxation"]) == (session_id, "policy_questions")
+    shown, status = await asyncio.gather(
+        handshake("session", "show", session_id, "--json"), handshake("status", "--json")
+    )
+    assert shown.json["debug_scope"] == opened
+    assert status.json["debug_scopes"] == [opened]
+    assert (await handshake("session", "debug", session_id, "--for", "soon")).code == 2
+    assert (await handshake("session", "debug", session_id, "--end", "--json")).json["ended"] is True
+    assert (await handshake("status", "--json")).json["debug_scopes"] == []

@@ -18,6 +18,7 @@ from handshake.cli import (
     jobs,
     policy,
     queue,
+    relaxing,
     sessions,
     simulate,
     workspaces,
@@ -59,6 +60,8 @@ root = Noun(
     epilog="\b\nExample:\n  handshake demo",
     context_settings=SETTINGS,
 )
+
+assert relaxing.debug.name in sessions.session.commands, "importing it adds it to its noun"
 
 for _command in (
     workspaces.init,

@@ -50,6 +50,9 @@ STDIN = "-"
 @click.option(
     "--idempotency-key", metavar="KEY", help="The same key and request give the same run, however often sent."
 )
+@click.option(
+    "--from-session", metavar="ID", help="The session whose words TEXT is; what it did not say so is untrusted."
+)
 @click.option("--no-wait", is_flag=True, help="Only queue the turn and print its job; `queue run` carries it out.")
 def send(
     invocation: Invocation,
@@ -60,6 +63,7 @@ def send(
     max_tokens: int | None,
     timeout_ms: int | None,
     idempotency_key: str | None,
+    from_session: str | None,
     no_wait: bool,
 ) -> int:
     """Send TEXT (`-` reads standard input) to a session and print the answer as it comes.
@@ -81,6 +85,7 @@ def send(
         max_tokens,
         timeout_ms,
         idempotency_key,
+        from_session,
     )
     root = place.find(invocation).root
     if no_wait:
@@ -100,6 +105,7 @@ class _Order:
         max_tokens: int | None,
         timeout_ms: int | None,
         idempotency_key: str | None,
+        from_session: str | None,
     ) -> None:
         self.session_id = session_id
         self.text = text
@@ -108,6 +114,7 @@ class _Order:
         self.max_tokens = max_tokens
         self.timeout_ms = timeout_ms
         self.idempotency_key = idempotency_key
+        self.from_session = from_session
 
     async def place(self, workspace: Workspace) -> TurnHandle:
         """Queue the turn."""
@@ -118,6 +125,7 @@ class _Order:
             max_output_tokens=self.max_tokens,
             timeout_ms=self.timeout_ms,
             idempotency_key=self.idempotency_key,
+            from_session=self.from_session,
         )
 
 

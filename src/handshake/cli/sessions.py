@@ -144,13 +144,17 @@ def list_(invocation: Invocation, state: str | None, role: str | None, wp: str |
 @click.argument("session_id", metavar="ID")
 def show(invocation: Invocation, session_id: str) -> None:
     """Show one session, the budgets that bind it, and what it holds or waits for."""
+    from handshake.bootstrap import now_us
     from handshake.kernel.ids import SessionId
-    from handshake.operations import grants, records, views, write_scopes
+    from handshake.operations import debug_scopes, grants, records, views, write_scopes
 
     def look(reader: Reader) -> shapes.Shape:
         one = records.session(reader, SessionId(session_id))
         authority = shapes.authority(grants.of_session(reader, one.session_id))
         scopes = shapes.write_scopes(write_scopes.held_by(reader, one.session_id))
+        relaxed = debug_scopes.open_scope(reader, one.session_id, now_us=now_us())
+        if relaxed is not None:
+            scopes["debug_scope"] = shapes.debug_scope(relaxed)
         budgets = shapes.budgets(views.budgets_of(reader, one))
         return {**shapes.session(one), **authority, "budgets": budgets, **scopes}
 

@@ -10,6 +10,7 @@ from handshake.kernel.units import dollars
 
 if TYPE_CHECKING:
     from handshake.kernel.budget import Account, BudgetKey, BudgetType
+    from handshake.kernel.debug_scope import DebugScope
     from handshake.kernel.desk import DeskItem
     from handshake.kernel.grant import Grant
     from handshake.kernel.job import Job
@@ -56,6 +57,16 @@ def session(one: Session) -> Shape:
         "created_at": rfc3339(one.created_at_us),
         "updated_at": rfc3339(one.updated_at_us),
         "ended_at": moment(one.ended_at_us),
+    }
+
+
+def debug_scope(one: DebugScope) -> Shape:
+    """Return a debug relaxation."""
+    return {
+        "session_id": one.session_id,
+        "relaxation": one.relaxation,
+        "expires_at": rfc3339(one.expires_at_us),
+        "opened_by": one.opened_by,
     }
 
 
@@ -122,6 +133,7 @@ def checkpoint(one: Session) -> Shape | None:
 def message(one: MessageView) -> Shape:
     """Return a message with its text."""
     record = one.message
+    source: Shape = {"source_session_id": one.source.session_id, "source_role": one.source.role} if one.source else {}
     return {
         "seq": record.seq,
         "message_id": record.message_id,
@@ -136,6 +148,7 @@ def message(one: MessageView) -> Shape:
         "token_count": record.token_count,
         "source_kind": record.source_kind,
         "trusted": record.trusted,
+        **source,
         "redacted": record.redacted,
         "timestamp": rfc3339(record.timestamp_us),
     }

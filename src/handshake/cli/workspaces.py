@@ -45,10 +45,10 @@ def init(invocation: Invocation, directory: Path) -> None:
 @click.option("--session", "session_id", metavar="ID", help="With --line: the marker of one session.")
 def status(invocation: Invocation, line: bool, session_id: str | None) -> None:
     """Tell how the workspace stands: sessions, jobs, events, and who holds it."""
-    from handshake.bootstrap import configure, holder_of, trusted_configs
+    from handshake.bootstrap import configure, holder_of, now_us, trusted_configs
     from handshake.cli import marker, place
-    from handshake.cli.shapes import with_budget_lines, workspace
-    from handshake.operations import views
+    from handshake.cli.shapes import debug_scope, with_budget_lines, workspace
+    from handshake.operations import debug_scopes, views
 
     if line or session_id is not None:
         settings = configure(place.find(invocation).root).settings
@@ -66,10 +66,12 @@ def status(invocation: Invocation, line: bool, session_id: str | None) -> None:
         held = {"pid": holder.pid, "started_at": holder.started_at, "program": holder.program}
 
     def look(reader: Reader) -> Shape:
+        relaxed = [debug_scope(one) for one in debug_scopes.open_scopes(reader, now_us=now_us())]
         return {
             "workspace": str(found.root),
             **workspace(views.workspace(reader)),
             "configuration": standing,
+            "debug_scopes": relaxed,
             "held_by": held,
         }
 

@@ -27,6 +27,12 @@ class SourceKind(StrEnum):
     OPERATOR = "operator"
     MODEL = "model"
     RUNTIME = "runtime"
+    SESSION = "session"
+    MAILBOX = "mailbox"
+    MCP = "mcp"
+    TOOL = "tool"
+    CLIENT = "client"
+    CLIENT_INSTRUCTIONS = "client_instructions"
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -84,6 +84,10 @@ MAX_WAITING_UNITS = 8_192
 """Units of work that wait for the writer before callers are made to wait as well."""
 MAX_OPEN_TURNS_PER_SESSION = 1_000
 """Turns that wait in one session: a caller in a loop cannot fill the queue."""
+MAX_DEBUG_SCOPE_S = 4 * 3_600
+"""Longest debug relaxation of a session: who needs more grants what is needed."""
+DEFAULT_DEBUG_SCOPE_S = 15 * 60
+"""Debug relaxation when nobody says how long."""
 MAX_WRITE_SCOPES = 256
 """Scopes that one session writes in: each is compared with those of all others that write."""
 MAX_RUNS_PER_TURN = 256

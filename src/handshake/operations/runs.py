@@ -22,6 +22,7 @@ from handshake.kernel.errors import (
     NotFound,
     RateLimited,
     StateConflict,
+    SystemProvenance,
 )
 from handshake.kernel.event import Actor, Context
 from handshake.kernel.ids import JobId, MessageId, SessionId, TurnId, is_uuid
@@ -29,6 +30,7 @@ from handshake.kernel.job import Backend, JobKind, JobState
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import SlotKey
 from handshake.kernel.message import MessageRole, SourceKind, require_hash
+from handshake.kernel.provenance import Provenance
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.retry import Backoff
@@ -41,7 +43,7 @@ from handshake.kernel.settings import (
     ModelSettings,
 )
 from handshake.kernel.units import US_PER_MS
-from handshake.operations import checkpointing, records
+from handshake.operations import checkpointing, provenance, records
 from handshake.ports.store import Content, Tx
 
 STARTED = derive(Facts(Ending.OPEN, running=1, waiting=0, blockers=0, paused=False, dispatched=True))
@@ -70,6 +72,9 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     request_sha256: str
     content_hash: str | None = None
     """What the sender says is the SHA-256 of the content."""
+    source_session_id: SessionId | None = None
+    """The session whose words these are, and its role."""
+    source_role: str | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -161,6 +166,8 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
         trusted=turn.trusted,
         token_count=None,
     )
+    if turn.source_session_id is not None or not turn.trusted:
+        _keep_source(tx, context, turn)
     max_output_tokens = turn.max_output_tokens or (model.max_output_tokens if model else None)
     expected = expect(
         owner.thread_bytes + turn.content.size_bytes,
@@ -182,6 +189,18 @@ def accept(tx: Tx, queue: RunQueue, turn: Turn, models: KnownModels) -> Accepted
         ledger.load(records.session_budget(tx, turn.session_id).items())
     queue.add(_queued(tx, turn, owner, lane, group, enqueue_seq, expected))
     return Accepted(turn.job_id, turn.turn_id, False)
+
+
+def _keep_source(tx: Tx, context: Context, turn: Turn) -> None:
+    source = Provenance(
+        role=MessageRole.USER,
+        source_kind=turn.source_kind,
+        trusted=turn.trusted,
+        source_session_id=turn.source_session_id,
+        source_role=turn.source_role,
+    )
+    content_hash = turn.content.artifact_id
+    provenance.keep(tx, context, source, message_id=turn.message_id, turn_id=turn.turn_id, content_hash=content_hash)
 
 
 def price_of(model: ModelSettings) -> Price | None:
@@ -316,9 +335,14 @@ def append_message(
 ) -> None:
     """Add a message, its artifact and its event: all of them or none.
 
+    Raises:
+        SystemProvenance: it speaks as SYSTEM and is not the runtime's; the door for such messages is `gate.inbound`.
+
     Source:
         message.append.is_atomic, message.content.only_in_artifacts (01 §3).
     """
+    if role is MessageRole.SYSTEM and source_kind is not SourceKind.RUNTIME:
+        raise SystemProvenance(source_kind=source_kind.value, content_hash=content.artifact_id)
     tx.put(content)
     tx.add(
         "message_insert",

@@ -13,11 +13,12 @@ from handshake.kernel.ids import ArtifactId, JobId, SessionId
 from handshake.kernel.job import Job, JobState
 from handshake.kernel.lane import Lane
 from handshake.kernel.limit import Limits, SlotKey, Usage
-from handshake.kernel.message import Message
+from handshake.kernel.message import Message, SourceKind
 from handshake.kernel.session import Ending, Facts, Session, SessionState
 from handshake.kernel.settings import DEFAULT_PAGE_ITEMS, MAX_PAGE_ITEMS
 from handshake.kernel.waiting import SENTENCES, WaitFacts, WaitReason, why
 from handshake.operations import order, records
+from handshake.operations.provenance import Source, source_of
 from handshake.ports.store import Reader
 
 MAX_NUMBER = 2**63
@@ -29,6 +30,8 @@ class MessageView(msgspec.Struct, frozen=True):
 
     message: Message
     text: str
+    source: Source | None = None
+    """The session that it came from."""
 
 
 class QueueItem(msgspec.Struct, frozen=True):
@@ -140,7 +143,14 @@ def messages(reader: Reader, session_id: SessionId, *, after: int = 0, limit: in
         "message_page", {"session_id": session_id, "after": page_start(after), "limit": page_limit(limit)}
     )
     found = [records.record(Message, row) for row in rows]
-    return [MessageView(one, text_of(reader, one.content_artifact_id)) for one in found]
+    return [
+        MessageView(
+            one,
+            text_of(reader, one.content_artifact_id),
+            source_of(reader, one.message_id) if one.source_kind is SourceKind.SESSION else None,
+        )
+        for one in found
+    ]
 
 
 def text_of(reader: Reader, artifact_id: ArtifactId) -> str:

@@ -10,16 +10,28 @@ import msgspec
 
 from handshake.bootstrap import Runtime
 from handshake.kernel import settings as bounds
+from handshake.kernel.debug_scope import DebugScope
 from handshake.kernel.errors import InvalidRequest
 from handshake.kernel.event import Actor
 from handshake.kernel.grant import Grant
 from handshake.kernel.ids import JobId, MessageId, ModelId, ProviderId, SessionId, TurnId
 from handshake.kernel.job import DEFAULT_MAX_RETRIES, DEFAULT_PRIORITY, LOWEST_PRIORITY, Backend, JobState
 from handshake.kernel.lane import Lane
-from handshake.kernel.message import SourceKind, encode_text
+from handshake.kernel.message import MessageRole, encode_text
+from handshake.kernel.provenance import Channel, Incoming
 from handshake.kernel.retry import Backoff
 from handshake.kernel.session import ExecutionMode, MemoryPolicy, ParameterClass, Session
-from handshake.operations import grant_requests, grants, naming, records, runs, sessions, views
+from handshake.operations import (
+    debug_scopes,
+    grant_requests,
+    grants,
+    naming,
+    provenance,
+    records,
+    runs,
+    sessions,
+    views,
+)
 from handshake.operations.feed import Over
 from handshake.operations.grant_requests import Requested
 from handshake.operations.runs import Turn
@@ -44,6 +56,8 @@ class SessionHandle:
         timeout_ms: int | None = None,
         idempotency_key: str | None = None,
         content_hash: str | None = None,
+        role: str = MessageRole.USER.value,
+        from_session: str | None = None,
     ) -> TurnHandle:
         """Queue a turn; it is durable when this returns, and runs when a slot is free.
 
@@ -55,8 +69,12 @@ class SessionHandle:
             timeout_ms: longest call; None for the configured one.
             idempotency_key: with a key that the session knows, the earlier turn is returned and nothing is queued.
             content_hash: SHA-256 of the text in UTF-8, in lower-case hex; another text than that is refused.
+            role: who speaks; only USER is let in, and SYSTEM is refused on the record.
+            from_session: the session whose words the text is. It is trusted if exactly these bytes were said there
+                and nothing untrusted came before them; else it taints the turn.
 
         Raises:
+            SystemProvenance: the text is to be a SYSTEM message.
             InvalidRequest, TooLarge: the text or an option is not usable; nothing is stored.
             NotFound, InvalidTransition: no such session, or it has ended.
             BudgetExceeded: the session's model is a cloud model whose price nobody knows.
@@ -74,6 +92,16 @@ class SessionHandle:
         if not 1 <= wait_ms <= bounds.MAX_CALL_MS:
             raise InvalidRequest(field="timeout_ms", reason="out_of_range", low=1, high=bounds.MAX_CALL_MS)
         _require_key(idempotency_key)
+        source = await provenance.door(runtime.store).admit(
+            Incoming(
+                channel=Channel.API if from_session is None else Channel.SESSION,
+                role=role,
+                content_sha256=hashlib.sha256(data).hexdigest(),
+                session_id=self.session_id,
+                is_operator=True,
+                source_session_id=None if from_session is None else SessionId(from_session),
+            )
+        )
         content = await runtime.store.prepare(data, "text/plain; charset=utf-8")
         ids = runtime.new_id.several()
         turn = Turn(
@@ -84,8 +112,8 @@ class SessionHandle:
             trace_id=next(ids),
             content=content,
             actor=Actor.HUMAN,
-            source_kind=SourceKind.OPERATOR,
-            trusted=True,
+            source_kind=source.source_kind,
+            trusted=source.trusted,
             priority=priority,
             lane=run_lane,
             max_retries=DEFAULT_MAX_RETRIES,
@@ -93,8 +121,12 @@ class SessionHandle:
             timeout_ms=wait_ms,
             max_output_tokens=max_output_tokens,
             idempotency_key=idempotency_key,
-            request_sha256=_request_hash(content.artifact_id, run_lane, priority, max_output_tokens, timeout_ms),
+            request_sha256=_request_hash(
+                content.artifact_id, run_lane, priority, max_output_tokens, timeout_ms, *filter(None, [from_session])
+            ),
             content_hash=content_hash,
+            source_session_id=source.source_session_id,
+            source_role=source.source_role,
         )
         listening = runtime.feeds.listen(turn.job_id)
         try:
@@ -131,6 +163,24 @@ class SessionHandle:
     async def complete(self) -> Session:
         """End the session; refused while a turn is open."""
         return await self._runtime.store.write(lambda tx: sessions.complete(tx, self._runtime.queue, self.session_id))
+
+    async def debug(self, *, for_s: int = bounds.DEFAULT_DEBUG_SCOPE_S) -> DebugScope:
+        """Ask nobody about calls of low and medium risk that the session's grants cover, for `for_s` seconds.
+
+        Raises:
+            InvalidRequest: not from one second to `MAX_DEBUG_SCOPE_S`.
+            InvalidTransition: the session has ended.
+            GovernanceLocked: the workspace is LOCKED.
+        """
+        runtime = self._runtime
+        level = runtime.settings.policy.automation_level
+        return await runtime.store.write(
+            lambda tx: debug_scopes.relax(tx, self.session_id, for_s=for_s, by="operator", level=level)
+        )
+
+    async def end_debug(self) -> bool:
+        """End a relaxation before its time; return whether there was one."""
+        return await self._runtime.store.write(lambda tx: debug_scopes.restore(tx, self.session_id, by="operator"))
 
     async def cancel(self, *, reason: str = "operator") -> sessions.Cancelled:
         """End the session and all its runs; attempts that run are cut, and their connections closed."""
