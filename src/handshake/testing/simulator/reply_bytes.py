@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 
+from handshake.kernel.tool_message import CalledTool
+from handshake.kernel.tool_name import wire_name
 from handshake.kernel.units import US_PER_MS
 from handshake.testing.replies import event_stream, head, whole_answer
-from handshake.testing.simulator.scenario import AnswerPlan, Form, Framing
+from handshake.testing.simulator.scenario import AnswerPlan, CallPlan, Form, Framing
 
 RESET = None
 """Stands among the bytes where the connection breaks."""
@@ -29,13 +31,38 @@ def text_of(chance: Random, words: int) -> str:
     return " ".join(WORDS[int(chance.random() * len(WORDS))] for _ in range(max(1, around(chance, words))))
 
 
-def reply(plan: AnswerPlan, chance: Random, prompt_tokens: int) -> Iterator[Step]:
+def drawn(weights: Mapping[str, int], chance: Random) -> str:
+    """Return one of the names, by their weights; at least one is above 0."""
+    point = chance.random() * sum(weights.values())
+    name = ""
+    for one, weight in weights.items():
+        if weight:
+            name = one
+        point -= weight
+        if point < 0:
+            break
+    return name
+
+
+def calls_of(plan: AnswerPlan, known: Mapping[str, CallPlan], chance: Random) -> tuple[CalledTool, ...]:
+    """Return the calls that an answer asks for; a plan without calls draws nothing from `chance`."""
+    if not any(plan.calls.values()) or chance.random() * 100 >= plan.calls_percent:
+        return ()
+    chosen = [known[drawn(plan.calls, chance)] for _ in range(max(1, around(chance, plan.calls_at_once)))]
+    return tuple(
+        CalledTool(f"call-{chance.getrandbits(32):08x}-{place}", wire_name(one.tool), one.arguments)
+        for place, one in enumerate(chosen)
+    )
+
+
+def reply(plan: AnswerPlan, chance: Random, prompt_tokens: int, calls: Sequence[CalledTool] = ()) -> Iterator[Step]:
     """Yield the steps of one answer; after the last the connection is closed in order, unless it hangs.
 
     Args:
         plan: what kind of answer.
         chance: draws lengths, waits, and where it breaks.
         prompt_tokens: what usage says of the request.
+        calls: the tools that it asks for.
     """
     first_us = around(chance, plan.first_byte_ms) * US_PER_MS
     if plan.form is Form.REFUSE:
@@ -47,7 +74,7 @@ def reply(plan: AnswerPlan, chance: Random, prompt_tokens: int) -> Iterator[Step
         yield (first_us, head(200, content_type="text/event-stream"))
         while True:
             yield (around(chance, plan.gap_ms) * US_PER_MS, _FLOOD)
-    data = _whole(plan, chance, prompt_tokens)
+    data = _whole(plan, chance, prompt_tokens, calls)
     cut = int(chance.random() * len(data)) if chance.random() * 100 < plan.cut_percent else None
     wait_us = first_us
     for start in range(0, len(data), plan.chunk_bytes):
@@ -59,7 +86,7 @@ def reply(plan: AnswerPlan, chance: Random, prompt_tokens: int) -> Iterator[Step
         wait_us = around(chance, plan.gap_ms) * US_PER_MS
 
 
-def _whole(plan: AnswerPlan, chance: Random, prompt_tokens: int) -> bytes:
+def _whole(plan: AnswerPlan, chance: Random, prompt_tokens: int, calls: Sequence[CalledTool]) -> bytes:
     if plan.form is Form.GARBAGE:
         return chance.randbytes(_NOISE)
     if plan.form is Form.STATUS:
@@ -67,10 +94,12 @@ def _whole(plan: AnswerPlan, chance: Random, prompt_tokens: int) -> bytes:
         body = b'{"error": {"message": "not now"}}'
         return head(plan.status, content_type="application/json", headers=[*headers, _length(len(body))]) + body
     text = text_of(chance, plan.words)
-    usage = (prompt_tokens, 1 + text.count(" ")) if plan.usage else None
+    usage = (prompt_tokens, 1 + text.count(" ") + len(calls)) if plan.usage else None
+    finish = "tool_calls" if calls and plan.finish == "stop" else plan.finish
     if plan.form is Form.WHOLE:
-        return _framed(whole_answer(text, finish_reason=plan.finish, usage=usage), "application/json", plan.framing)
-    body = event_stream(*(f"{word} " for word in text.split()), finish_reason=plan.finish, usage=usage)
+        whole = whole_answer(text, calls=calls, finish_reason=finish, usage=usage)
+        return _framed(whole, "application/json", plan.framing)
+    body = event_stream(*(f"{word} " for word in text.split()), calls=calls, finish_reason=finish, usage=usage)
     return _framed(body, "text/event-stream", plan.framing)
 
 

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, field
 from handshake.kernel.job import DEFAULT_PRIORITY, LOWEST_PRIORITY
 from handshake.kernel.lane import Lane
 from handshake.kernel.section import Text
-from handshake.kernel.settings import ProviderName, Settings
+from handshake.kernel.settings import MAX_TOOL_CALLS_PER_ANSWER, ProviderName, Settings
 
 MAX_MS = 30 * 24 * 3_600_000
 """Longest span of a scenario: a month."""
@@ -24,6 +24,7 @@ Percent = Annotated[int, Meta(ge=0, le=100)]
 Words = Annotated[int, Meta(ge=0, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=1, le=1 << 20)]
 Count = Annotated[int, Meta(ge=1, le=100_000)]
+Calls = Annotated[int, Meta(ge=1, le=MAX_TOOL_CALLS_PER_ANSWER // 2)]
 Budget = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Weight = Annotated[int, Meta(ge=0, le=1_000)]
 Seconds = Annotated[int, Meta(ge=0, le=86_400)]
@@ -89,6 +90,18 @@ class AnswerPlan(Entry, frozen=True, kw_only=True):
     cut_percent: Annotated[Percent, Meta(description="Chance that the connection is reset, at any byte.")] = 0
     usage: Annotated[bool, Meta(description="Whether it tells how many tokens it took.")] = True
     finish: Annotated[Text, Meta(description="The finish reason.")] = "stop"
+    calls: Annotated[dict[EntryName, Weight], Meta(description="Weights of calls of tools, of which it draws.")] = (
+        field(default_factory=dict)
+    )
+    calls_percent: Annotated[Percent, Meta(description="Chance that it asks for tools, if it has calls.")] = 100
+    calls_at_once: Annotated[Calls, Meta(description="How many calls then, about.")] = 1
+
+
+class CallPlan(Entry, frozen=True, kw_only=True):
+    """A call that a model may ask for, of a tool that is there, or of none."""
+
+    tool: Annotated[Text, Meta(description="The tool's id.")]
+    arguments: Annotated[Text, Meta(description="The exact text of the arguments.")] = "{}"
 
 
 class ProviderPlan(Entry, frozen=True, kw_only=True):
@@ -178,12 +191,14 @@ class Scenario(Struct, frozen=True, kw_only=True):
     providers: dict[str, ProviderPlan]
     sessions: dict[str, SessionPlan]
     clients: dict[str, ClientPlan]
+    calls: dict[str, CallPlan] = field(default_factory=dict)
     weather: dict[str, Weather] = field(default_factory=dict)
     faults: dict[str, FaultPlan] = field(default_factory=dict)
 
 
 TABLES: Mapping[str, type[Entry]] = {
     "answers": AnswerPlan,
+    "calls": CallPlan,
     "providers": ProviderPlan,
     "sessions": SessionPlan,
     "clients": ClientPlan,

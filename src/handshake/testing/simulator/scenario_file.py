@@ -119,6 +119,9 @@ def _check_names(scenario: Scenario) -> None:
         _require(("providers", name), name, providers)
         for answer in provider.answers:
             _require(("providers", name, "answers", answer), answer, scenario.answers)
+    for name, plan in scenario.answers.items():
+        for call in plan.calls:
+            _require(("answers", name, "calls", call), call, scenario.calls)
     for name, weather in scenario.weather.items():
         _require(("weather", name, "provider"), weather.provider, scenario.providers)
         _require(("weather", name, "answer"), weather.answer, scenario.answers)

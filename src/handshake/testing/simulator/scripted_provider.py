@@ -9,10 +9,11 @@ from random import Random
 import msgspec
 
 from handshake.kernel.ids import ProviderId
+from handshake.kernel.tool_message import CalledTool
 from handshake.kernel.units import US_PER_MS, US_PER_S
 from handshake.testing.replies import head
 from handshake.testing.simulator.memory_transport import Wire
-from handshake.testing.simulator.reply_bytes import RESET, Step, around, reply
+from handshake.testing.simulator.reply_bytes import RESET, Step, around, calls_of, drawn, reply
 from handshake.testing.simulator.scenario import AnswerPlan, Form, Scenario
 from handshake.testing.virtual_clock import VirtualClock
 
@@ -51,6 +52,8 @@ class Call(msgspec.Struct, eq=False):
     """Whether the adapter does not come back for a long time."""
     broken: bool = False
     """Whether the provider had broken the connection."""
+    calls: tuple[CalledTool, ...] = ()
+    """The tools that its answer asks for, if it comes whole."""
 
 
 class Listener:
@@ -112,9 +115,11 @@ class ScriptedProvider:
         if plan.form is Form.STUCK:
             call.stuck = True
             wire.stuck_until_s = asyncio.get_running_loop().time() + around(self._chance, plan.first_byte_ms) / 1_000
+        chance = Random(self._chance.random())
+        call.calls = calls_of(plan, self._scenario.calls, chance)
         self._listener.call_began(call)
         tokens = sum(1 + (one.content or "").count(" ") for one in asked.messages)
-        steps = reply(plan, Random(self._chance.random()), tokens)
+        steps = reply(plan, chance, tokens, call.calls)
         connection = _Connection(call, wire, steps, hangs=plan.form is Form.HANG)
         self._open[call.number] = connection
         connection.go_on()
@@ -139,18 +144,12 @@ class ScriptedProvider:
 
     def _draw(self) -> tuple[str, AnswerPlan]:
         now_ms = self._clock.monotonic_us() // US_PER_MS
-        drawn = self._chance.random()
+        point = self._chance.random()
         for one in self._weather:
-            if one.from_ms <= now_ms < one.from_ms + one.for_ms and drawn * 100 < one.percent:
+            if one.from_ms <= now_ms < one.from_ms + one.for_ms and point * 100 < one.percent:
                 return one.answer, self._scenario.answers[one.answer]
-        point = self._chance.random() * sum(self._weights.values())
-        drawn_name = ""
-        for name, weight in self._weights.items():
-            drawn_name = name
-            point -= weight
-            if point < 0:
-                break
-        return drawn_name, self._scenario.answers[drawn_name]
+        name = drawn(self._weights, self._chance)
+        return name, self._scenario.answers[name]
 
 
 class _Connection:
