@@ -14,6 +14,7 @@ import errno
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Self
@@ -30,6 +31,10 @@ Change = Callable[[bytes | None], bytes]
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PERMISSIONS = 0o777
+_MAX_SWAPS = 16
+"""How often a name is given back to whoever took it; somebody who changes it more often than that keeps it."""
+_exchanging = threading.Lock()
+"""Two calls never swap at once: each would take out what the other only lent."""
 
 
 class Written(NamedTuple):
@@ -48,6 +53,8 @@ class _Draft(NamedTuple):
     beside: str
     """What the new content is called until it has the name; after that, what the old one is called."""
     before: os.stat_result | None
+    after: os.stat_result
+    """The new content itself."""
     written: Written
 
 
@@ -67,6 +74,7 @@ class Replacing:
         self._stem = f".hsk-{hashlib.sha256(call.encode(errors='replace')).hexdigest()[:16]}"
         self._swaps = swaps
         self._drafts: list[_Draft] = []
+        self._swapped: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -95,12 +103,12 @@ class Replacing:
             content, before = _read(folder, steps)
             new = change(content)
             beside = f"{self._stem}-{len(self._drafts)}"
-            _write(folder, beside, new, before, steps)
+            after = _write(folder, beside, new, before, steps)
         except BaseException:
             os.close(folder)
             raise
         written = Written(steps, hashlib.sha256(new).hexdigest(), len(new), before is not None)
-        self._drafts.append(_Draft(steps, folder, steps[-1], beside, before, written))
+        self._drafts.append(_Draft(steps, folder, steps[-1], beside, before, after, written))
 
     def commit(self) -> list[Written]:
         """Let every file have its new content, durably; after an error each has the old one.
@@ -109,26 +117,28 @@ class Replacing:
             ToolFailed: one of them was changed since it was read, or cannot be replaced.
         """
         done: list[_Draft] = []
-        try:
-            for draft in self._drafts:
-                self._exchange(draft)
-                done.append(draft)
-            for draft in self._drafts:
-                os.fsync(draft.folder)
-        except BaseException as failure:
-            for draft in reversed(done):
-                self._take_back(draft)
-            if isinstance(failure, OSError):
-                raise failed(failure.errno, self._drafts[min(len(done), len(self._drafts) - 1)].steps) from failure
-            raise
+        with _exchanging:
+            try:
+                for draft in self._drafts:
+                    self._exchange(draft)
+                    done.append(draft)
+                for draft in self._drafts:
+                    os.fsync(draft.folder)
+            except BaseException as failure:
+                for draft in reversed(done):
+                    self._take_back(draft)
+                if isinstance(failure, OSError):
+                    raise failed(failure.errno, self._drafts[min(len(done), len(self._drafts) - 1)].steps) from failure
+                raise
         return [draft.written for draft in self._drafts]
 
     def _exchange(self, draft: _Draft) -> None:
         if draft.before is None:
             self._give_new_name(draft)
         elif self._swaps and swap(draft.folder, draft.beside, draft.name):
+            self._swapped.add(draft.beside)
             if not _is_as_before(draft, draft.beside):
-                swap(draft.folder, draft.beside, draft.name)
+                _put_back(draft)
                 raise _changed(draft.steps)
         else:
             self._replace(draft)
@@ -158,9 +168,37 @@ class Replacing:
 
     def _take_back(self, draft: _Draft) -> None:
         if draft.before is None:
-            os.unlink(draft.name, dir_fd=draft.folder)
-        elif not (self._swaps and swap(draft.folder, draft.beside, draft.name)):
+            if _is(draft.after, draft.folder, draft.name):
+                os.unlink(draft.name, dir_fd=draft.folder)
+        elif draft.beside in self._swapped:
+            _put_back(draft)
+        else:
             os.rename(draft.beside, draft.name, src_dir_fd=draft.folder, dst_dir_fd=draft.folder)
+
+
+def _put_back(draft: _Draft) -> None:
+    """Let what was swapped out have its name again, unless somebody gave the name to something newer meanwhile.
+
+    What comes out must be what was there last by this function's own doing; anything else is newer, and goes back.
+    """
+    left = draft.after
+    for _ in range(_MAX_SWAPS):
+        held = os.stat(draft.beside, dir_fd=draft.folder, follow_symlinks=False)
+        try:
+            swap(draft.folder, draft.beside, draft.name)
+        except FileNotFoundError:
+            return
+        if _is(left, draft.folder, draft.beside):
+            return
+        left = held
+
+
+def _is(known: os.stat_result, folder: int, name: str) -> bool:
+    """Return whether a name leads to a file that is known."""
+    try:
+        return os.path.samestat(os.stat(name, dir_fd=folder, follow_symlinks=False), known)
+    except FileNotFoundError:
+        return False
 
 
 def read_whole(descriptor: int, steps: Steps) -> bytes:
@@ -197,7 +235,7 @@ def _read(folder: int, steps: Steps) -> tuple[bytes | None, os.stat_result | Non
         os.close(descriptor)
 
 
-def _write(folder: int, name: str, data: bytes, before: os.stat_result | None, steps: Steps) -> None:
+def _write(folder: int, name: str, data: bytes, before: os.stat_result | None, steps: Steps) -> os.stat_result:
     try:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
@@ -209,6 +247,7 @@ def _write(folder: int, name: str, data: bytes, before: os.stat_result | None, s
             if before is not None:
                 _own_as_before(descriptor, before)
             os.fsync(descriptor)
+            return os.fstat(descriptor)
         finally:
             os.close(descriptor)
     except OSError as failure:
