@@ -169,10 +169,3 @@ WHERE session.session_id = held.session_id AND session.ending = 'open';
 
 -- name: session_run_refused
 UPDATE session SET last_error = :last_error, updated_at_us = :now_us WHERE session_id = :session_id;
-
--- name: session_artifact
-SELECT 1 FROM message WHERE session_id = :session_id AND content_artifact_id = :artifact_id
-UNION ALL
-SELECT 1 FROM job AS j INNER JOIN job_artifact AS a ON a.job_id = j.job_id
-WHERE j.session_id = :session_id AND a.artifact_id = :artifact_id
-LIMIT 1;

@@ -1,11 +1,11 @@
-"""Tests of references: a session reads what its own rows refer to, and learns of nothing else."""
+"""Tests of tool records: a session reads what its own rows refer to, and learns of nothing else."""
 
 from __future__ import annotations
 
 import hashlib
 
 from handshake.kernel.ids import ArtifactId, SessionId
-from handshake.operations.references import own_artifact
+from handshake.operations.tool_records import artifact_of_session
 from tests.requirement import requirement
 from tests.running import Stage, content_of
 
@@ -15,7 +15,7 @@ def sha256(data: bytes) -> ArtifactId:
 
 
 def read(stage: Stage, session_id: SessionId, artifact_id: ArtifactId) -> bytes | None:
-    return stage.store.read_now(lambda reader: own_artifact(reader, session_id, artifact_id))
+    return stage.store.read_now(lambda reader: artifact_of_session(reader, session_id, artifact_id))
 
 
 @requirement("capability.artifact.by_reference_only")
