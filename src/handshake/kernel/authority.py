@@ -72,18 +72,28 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             yield from (one for one in self.families if covers(one.capability, wanted))
 
     @cached_property
+    def passing(self) -> frozenset[str]:
+        """Axes of which something held depends on the call or its moment."""
+        return frozenset(one.capability.axis for one in self.allow or () if one.held and not one.is_steady)
+
+    @cached_property
     def families(self) -> tuple[Grant, ...]:
         """Held grants of whole families of ids."""
         return tuple(one for one in self.allow or () if one.held and one.capability.axis.endswith(".*"))
 
 
-class Authority(msgspec.Struct, frozen=True, kw_only=True):
+class Authority(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """All layers of one session, as they stand at one moment."""
 
     session_id: SessionId
     layers: tuple[Layer, ...]
     asks_for_missing: bool = False
     """Whether policy puts a call that the session's own grants do not carry before a person, instead of denying it."""
+
+    @cached_property
+    def steady_reach(self) -> dict[str, tuple[str, ...]]:
+        """What `reach_of` found of axes where it is the same for every call."""
+        return {}
 
 
 class Ruling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -179,15 +189,24 @@ def reach_of(authority: Authority, call: CallFacts, axes: Sequence[str]) -> Mapp
     """
     reach: dict[str, tuple[str, ...]] = {}
     for axis in axes:
-        agreed: list[Capability] | None = None
-        for layer in authority.layers:
-            if layer.allow is not None:
-                live = [one for one in _live(layer, axis, call) if not is_closed(one)]
-                agreed = live if agreed is None else _shared(agreed, live)
-        rules = [one for layer in authority.layers for one in (*layer.deny, *layer.ask)]
-        kept = [one for one in agreed or () if not any(overlaps(rule, one) for rule in rules)]
-        reach[axis] = tuple(dict.fromkeys(one.scope or "" for one in kept))
+        kept = authority.steady_reach.get(axis)
+        if kept is None:
+            kept = _reach(authority, call, axis)
+            if not any(axis in layer.passing for layer in authority.layers):
+                authority.steady_reach[axis] = kept
+        reach[axis] = kept
     return reach
+
+
+def _reach(authority: Authority, call: CallFacts, axis: str) -> tuple[str, ...]:
+    agreed: list[Capability] | None = None
+    for layer in authority.layers:
+        if layer.allow is not None:
+            live = _live(layer, axis, call)
+            agreed = live if agreed is None else _shared(agreed, live)
+    rules = [one for layer in authority.layers for one in (*layer.deny, *layer.ask)]
+    kept = (one for one in agreed or () if not any(overlaps(rule, one) for rule in rules))
+    return tuple(dict.fromkeys(one.scope or "" for one in kept))
 
 
 def _weigh(authority: Authority, wanted: Capability, call: CallFacts) -> tuple[_Finding, list[Grant]]:
@@ -272,8 +291,9 @@ def _live(layer: Layer, axis: str, call: CallFacts) -> list[Capability]:
     """Return what a layer allows of an axis to this call."""
     return [
         one.capability
-        for one in layer.allow or ()
-        if one.held and one.capability.axis == axis and one.use is Use.ALLOW and hindrance(one, call) is None
+        for found in layer.index.get(axis, {}).values()
+        for one in found
+        if one.use is Use.ALLOW and hindrance(one, call) is None
     ]
 
 

@@ -135,6 +135,13 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Whether each use changes what is left of it."""
         return self.lifetime is Lifetime.ONCE or self.constraints.is_counted
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether it carries every call or none, whatever the call and the moment."""
+        return not self.approval_id or (
+            self.constraints == UNCONSTRAINED and self.lifetime in (Lifetime.SESSION, Lifetime.UNTIL_REVOKED)
+        )
+
 
 class CallFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """All that a grant may depend on besides the capability. Times in microseconds since 1970."""

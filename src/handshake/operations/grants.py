@@ -75,19 +75,14 @@ def count_use(tx: Tx, grants: Iterable[str], *, bytes_: int = 0, amount: int = 0
         bytes_: what the call sends, in bytes.
         amount: what it spends, in the smallest unit of its tool.
     """
-    for grant_id in grants:
-        row = tx.row("grant_get", {"grant_id": grant_id}) if is_uuid(grant_id) else None
-        if row is None:
-            continue
-        one = grant_of(row)
+    ids = msgspec.json.encode(list(grants)).decode()
+    rows: list[Any] = tx.rows("grant_counted", {"grant_ids": ids})
+    for *columns, role in rows:
+        one = grant_of(tuple(columns))
         if one.is_counted:
-            tx.run("grant_use", {"grant_id": grant_id, "bytes": bytes_, "amount": amount})
-            approval = _approval(tx, one.approval_id)
-            mark(
-                tx,
-                _owners([one], approval.role),
-                f"use {grant_id} {one.uses} {one.bytes + bytes_} {one.amount + amount}",
-            )
+            tx.run("grant_use", {"grant_id": one.grant_id, "bytes": bytes_, "amount": amount})
+            used = f"use {one.grant_id} {one.uses + 1} {one.bytes + bytes_} {one.amount + amount}"
+            mark(tx, _owners([one], role), used)
 
 
 def call_approval(reader: Reader, session_id: SessionId, call_sha256: str, *, now_us: int) -> Approval | None:

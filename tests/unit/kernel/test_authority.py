@@ -198,3 +198,13 @@ def test_reach_is_what_all_layers_allow_without_asking() -> None:
     authority = Authority(session_id=SessionId("s"), layers=(held, policy))
     found = reach_of(authority, CALL, ["fs.write", "fs.read", "proc.exec"])
     assert found == {"fs.write": ("src/a/**",), "fs.read": ("",), "proc.exec": ()}
+
+
+def test_reach_is_kept_only_where_no_call_changes_it() -> None:
+    until = grant("fs.write:tmp", constraints=Constraints(expires_at_us=200), lifetime=Lifetime.UNTIL)
+    authority = Authority(session_id=SessionId("s"), layers=(own(grant("fs.read:src"), grant("fs.write:src"), until),))
+    later = CallFacts(now_us=200)
+    for _ in range(2):
+        assert reach_of(authority, CALL, ["fs.write"]) == {"fs.write": ("src/**", "tmp/**")}
+        assert reach_of(authority, later, ["fs.write", "fs.read"]) == {"fs.write": ("src/**",), "fs.read": ("src/**",)}
+    assert set(authority.steady_reach) == {"fs.read"}

@@ -69,6 +69,14 @@ SELECT
   g.turn_id, g.wp_id, g.settles_ask, g.used_count, g.used_bytes, g.used_amount
 FROM capability_grant AS g WHERE g.grant_id = :grant_id;
 
+-- name: grant_counted
+SELECT
+  g.grant_id, g.approval_id, g.session_id, g.capability, g.use, g.held, g.delegable, g.constraints, g.lifetime,
+  g.turn_id, g.wp_id, g.settles_ask, g.used_count, g.used_bytes, g.used_amount, a.role
+FROM capability_grant AS g JOIN approval AS a ON a.approval_id = g.approval_id
+WHERE g.grant_id IN (SELECT value FROM json_each(:grant_ids)) AND (g.lifetime = 'once' OR g.constraints LIKE '%"max_%')
+ORDER BY g.grant_id;
+
 -- name: grant_owners
 SELECT DISTINCT g.session_id, g.wp_id, a.role FROM capability_grant AS g JOIN approval AS a ON a.approval_id = g.approval_id
 WHERE g.approval_id = :approval_id ORDER BY g.session_id;
