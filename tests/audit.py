@@ -24,8 +24,14 @@ PROCESSES = frozenset(
 LOOKUPS = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
 WATCHED = CONNECTIONS | PROCESSES | LOOKUPS
 
-MAY_CONNECT = ("providers/http_transport.py", "providers/locality.py", "testing/")
-MAY_START = ("bench/peers/environment.py", "bench/start.py", "testing/")
+MAY_CONNECT = ("providers/http_transport.py", "providers/locality.py", "testing/", "tools/sandbox/self_test.py")
+MAY_START = (
+    "bench/peers/environment.py",
+    "bench/start.py",
+    "testing/",
+    "tools/sandbox/running.py",
+    "tools/sandbox/self_test.py",
+)
 
 
 class Refused(RuntimeError):

@@ -147,6 +147,40 @@ MAX_OFFERED_TOOLS = 50
 MAX_FILE_THREADS = 4
 """Calls of file tools that are carried out at once: more only wait for the same disk."""
 
+MAX_COMMAND_PROCESSES = 256
+"""Processes of one sandboxed command: a parallel build fits, a fork bomb does not get far."""
+MAX_COMMAND_MEMORY_BYTES = 4 * 1024**3
+"""Memory that the processes of one command hold together."""
+MAX_COMMAND_ADDRESS_FACTOR = 16
+"""Address space over memory: engines that reserve much and use little may run."""
+MAX_COMMAND_FILE_BYTES = 1024**3
+"""One file that a command writes."""
+MAX_COMMAND_DISK_BYTES = 2 * 1024**3
+"""By which the free space of a disk may shrink while a command runs."""
+MAX_COMMAND_SCRATCH_BYTES = 512 * 1024**2
+"""A command's private folder for temporary files; it is memory where it can be."""
+MAX_COMMAND_OPEN_FILES = 4_096
+MAX_COMMAND_KEPT_BYTES = 128 * 1024
+"""What is kept of each output of a command, half from its beginning and half from its end."""
+MAX_COMMAND_DRAINED_BYTES = 256 * 1024**2
+"""What a command may write to its outputs before it is ended: a flood costs time, and nobody reads it."""
+MAX_COMMAND_PLACES = 1_024
+"""Folders and files that one command is given to write to, or that are hidden from it, or that lie around them."""
+MAX_COMMAND_LOOKED_AT = 50_000
+"""Entries of folders that are looked at to find those places."""
+MAX_COMMAND_ARGUMENTS = 256
+MAX_COMMAND_ARGUMENT_CHARS = 32_768
+MAX_COMMAND_INPUT_CHARS = 1024 * 1024
+MAX_COMMAND_VARIABLES = 64
+MAX_COMMAND_VARIABLE_CHARS = 4_096
+MAX_COMMAND_MS = 600_000
+"""What a call of `process.run` may be: longer work is a verification or a job of its own."""
+DEFAULT_COMMAND_MS = 120_000
+COMMAND_GRACE_MS = 300
+"""Between asking a command to end and killing it; with what follows less than a second."""
+COMMAND_END_MS = 5_000
+"""How long a launcher that was told to end may take before it is killed itself, and its command with it."""
+
 DEFAULT_PAGE_ITEMS = 50
 """Items of a list when nobody says how many."""
 MAX_PAGE_ITEMS = 1_000

@@ -271,8 +271,15 @@ def _reach(authority: Authority, facts: CallFacts, asked: AskedCall) -> Reach:
         write=told[Axis.FS_WRITE],
         execute=execute,
         http=told[Axis.NET_HTTP],
+        hidden=_hidden(authority),
         host_execution=command_pattern.HOST in execute,
     )
+
+
+def _hidden(authority: Authority) -> tuple[str, ...]:
+    """Return the scopes of reading that some layer denies, or lets only a person allow."""
+    rules = [one for layer in authority.layers for one in (*layer.deny, *layer.ask)]
+    return tuple(dict.fromkeys(one.scope or _WHOLE[Axis.FS_READ] for one in rules if one.axis == Axis.FS_READ))
 
 
 def _destroys(asked: AskedCall, reach: Reach) -> bool:

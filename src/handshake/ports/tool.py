@@ -80,6 +80,8 @@ class Reach(msgspec.Struct, frozen=True, gc=False):
     write: tuple[str, ...] = ()
     execute: tuple[str, ...] = ()
     http: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    """Of the workspace, what is denied to be read or would have to be asked for: a command sees all the rest."""
     host_execution: bool = False
     """Whether the operator granted `proc.exec:host`: commands without a sandbox."""
 

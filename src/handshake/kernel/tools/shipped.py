@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from handshake.kernel.tool import ToolDefinition
-from handshake.kernel.tools import artifacts, discovery, files, web
+from handshake.kernel.tools import artifacts, discovery, files, process, web
 
 DEFINITIONS: tuple[ToolDefinition, ...] = tuple(
     sorted(
-        (*artifacts.DEFINITIONS, *discovery.DEFINITIONS, *files.DEFINITIONS, *web.DEFINITIONS),
+        (
+            *artifacts.DEFINITIONS,
+            *discovery.DEFINITIONS,
+            *files.DEFINITIONS,
+            *process.DEFINITIONS,
+            *web.DEFINITIONS,
+        ),
         key=lambda one: one.tool_id,
     )
 )
