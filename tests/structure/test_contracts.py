@@ -25,6 +25,8 @@ INTRUDERS = [
     ("gate", "cli/intruder.py", "from handshake.gate import egress"),
     ("models", "operations/intruder.py", "from handshake.ports.model import EgressPass"),
     ("models", "gate/intruder.py", "from handshake.ports import model"),
+    ("tools", "operations/intruder.py", "from handshake.ports.tool import ToolPass"),
+    ("tools", "gate/intruder.py", "from handshake.ports import tool"),
     ("pure", "kernel/intruder.py", "import time"),
     ("pure", "ports/intruder.py", "from os import urandom"),
     ("pure", "providers/wire_openai.py", "import socket"),
