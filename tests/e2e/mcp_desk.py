@@ -13,11 +13,12 @@ import pytest
 
 from handshake.kernel.ids import SessionId
 from handshake.kernel.mcp import McpListing, definition_sha256
+from handshake.kernel.mcp_tool import ApprovedTool
 from handshake.ports.tool import Reach, ToolContext, ToolFailed, ToolPass, ToolResult
 from handshake.providers.web_streams import OutsideStreams
 from handshake.runners.machine import MachineClock
 from handshake.testing.plain_process import PlainProcess
-from handshake.tools.mcp_client import ApprovedTool, McpClient
+from handshake.tools.mcp_client import McpClient
 from handshake.tools.mcp_http import Way, server_over_http
 from handshake.tools.mcp_pipe import server_pipe
 
@@ -48,7 +49,13 @@ class Desk:
         found = self.servers[server]
         if isinstance(found, Way):
             return server_over_http(found, CLOCK.monotonic_us, ended)
-        return server_pipe(_Started(self, found), CLOCK.monotonic_us, ended)
+        return server_pipe(lambda: self.started(found), CLOCK.monotonic_us, ended)
+
+    async def started(self, command: list[str]) -> PlainProcess:
+        """Start a process."""
+        process = await PlainProcess.start(command, {"ONLY": "this"})
+        self.processes.append(process)
+        return process
 
     async def listed(self, server: str, listing: McpListing) -> None:
         """Keep a listing."""
@@ -86,33 +93,6 @@ class Desk:
         with pytest.raises(ToolFailed) as failed:
             await self.call(tool, **args)
         return failed.value
-
-
-class _Started:
-    """A process that starts with the first byte that is read or written."""
-
-    def __init__(self, desk: Desk, command: list[str]) -> None:
-        self._desk = desk
-        self._command = command
-        self._process: PlainProcess | None = None
-        self._starting = asyncio.Lock()
-
-    async def _started(self) -> PlainProcess:
-        async with self._starting:
-            if self._process is None:
-                self._process = await PlainProcess.start(self._command, {"ONLY": "this"})
-                self._desk.processes.append(self._process)
-            return self._process
-
-    async def read(self, most_bytes: int) -> bytes:
-        return await (await self._started()).read(most_bytes)
-
-    async def write(self, data: bytes) -> None:
-        await (await self._started()).write(data)
-
-    async def close(self) -> None:
-        if self._process is not None:
-            await self._process.close()
 
 
 def friendly(*arguments: str) -> list[str]:

@@ -143,7 +143,7 @@ async def test_addresses_that_no_server_may_have_are_not_connected_to(url: str, 
     async def lookup(host: str, port: int) -> list[str]:
         return ["93.184.216.34"]
 
-    async with opened(s=Way(OutsideStreams(lookup), url)) as desk:
+    async with opened(s=Way(OutsideStreams(lookup=lookup), url)) as desk:
         assert reason in (await failure(desk)).sentence
 
 
@@ -151,8 +151,15 @@ async def test_a_name_that_moves_inside_is_not_connected_to() -> None:
     async def lookup(host: str, port: int) -> list[str]:
         return ["93.184.216.34", "127.0.0.1"]
 
-    async with opened(s=Way(OutsideStreams(lookup), "https://example.com/mcp")) as desk:
+    async with opened(s=Way(OutsideStreams(lookup=lookup), "https://example.com/mcp")) as desk:
         assert "loopback" in (await failure(desk)).sentence
+
+
+async def test_a_providers_address_is_reached_by_its_own_door_only() -> None:
+    closed = (Endpoint("http", "127.0.0.1", 11_434, "/v1", True),)
+    async with opened(s=Way(OutsideStreams(closed), "http://localhost:11434/mcp")) as desk:
+        with pytest.raises(EndpointBlocked):
+            await desk.client.list("s")
 
 
 @pytest.mark.parametrize("url", ["http://user@127.0.0.1/mcp", "http://127.0.0.1/mcp?key=1", "ftp://x/"])

@@ -57,6 +57,7 @@ class McpDefinition(msgspec.Struct, frozen=True, kw_only=True):
 class RefusedTool(msgspec.Struct, frozen=True, gc=False):
     """A tool that is not taken; `name` is made safe to show."""
 
+    server: str
     name: str
     reason: str
     """`name`, `collision`, `description`, `hidden_characters`, `schema`, `schema_size` or `schema_depth`."""
@@ -124,7 +125,7 @@ def read_listing(server: str, entries: Sequence[Mapping[str, Any]]) -> McpListin
         else:
             taken.append(found)
     times = Counter(one.tool_id for one in taken)
-    refused += (RefusedTool(one.name, "collision") for one in taken if times[one.tool_id] > 1)
+    refused += (RefusedTool(server, one.name, "collision") for one in taken if times[one.tool_id] > 1)
     alone = (one for one in taken if times[one.tool_id] == 1)
     return McpListing(
         tuple(sorted(alone, key=lambda one: one.tool_id)),
@@ -146,15 +147,15 @@ def _definition(server: str, entry: Mapping[str, Any]) -> McpDefinition | Refuse
     name, description = entry.get("name"), entry.get("description") or ""
     told = visible(str(name), breaks="")[:MAX_MCP_TOOL_NAME_CHARS]
     if not isinstance(name, str) or not 0 < len(name) <= MAX_MCP_TOOL_NAME_CHARS or not name.isprintable():
-        return RefusedTool(told, "name")
+        return RefusedTool(server, told, "name")
     if not isinstance(description, str) or len(description) > MAX_MCP_DESCRIPTION_CHARS:
-        return RefusedTool(told, "description")
+        return RefusedTool(server, told, "description")
     given, returned = entry.get("inputSchema"), entry.get("outputSchema")
     if not isinstance(given, dict) or not isinstance(returned, dict | None):
-        return RefusedTool(told, "schema")
+        return RefusedTool(server, told, "schema")
     found = McpDefinition(server=server, name=name, description=description, input_schema=given, output_schema=returned)
     reason = _fault(found)
-    return found if reason is None else RefusedTool(told, reason)
+    return found if reason is None else RefusedTool(server, told, reason)
 
 
 def _fault(found: McpDefinition) -> str | None:

@@ -42,6 +42,8 @@ MAX_MCP_PAGES = 64
 """Pages of one listing."""
 MAX_MCP_UNASKED_PER_S = 1_000
 """Messages of a server in one second that answer nothing; more end the connection."""
+MAX_MCP_SERVED_CALLS = 16
+"""Calls of one MCP client that are decided and carried out at a time."""
 MAX_MCP_ERROR_CHARS = 2_000
 """What a model is told of a server's error."""
 

@@ -57,6 +57,13 @@ class PinnedTool(NamedTuple):
     definition: McpDefinition
 
 
+class ApprovedTool(NamedTuple):
+    """A tool that may be called, and the definition for which that holds."""
+
+    definition: McpDefinition
+    sha256: str
+
+
 def standing_of(pin: Pin) -> Standing:
     """Return whether a tool may be used, by its pin."""
     return _STANDINGS[pin.state]
@@ -123,7 +130,7 @@ def register(
             )
         except (InvalidRequest, UnknownCapability, TooLarge) as broken:
             registry.remove(pin.tool_id)
-            refused.append(RefusedTool(pin.name, str(broken.context.get("reason", "unknown_capability"))))
+            refused.append(RefusedTool(pin.server, pin.name, str(broken.context.get("reason", "unknown_capability"))))
     return refused
 
 

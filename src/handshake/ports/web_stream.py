@@ -72,5 +72,8 @@ class WebStreams(Protocol):
             endpoint: where to; its addresses are looked up and judged when it is connected to.
             limits: its bounds.
             run_by_operator: why a private address may be connected to, if the configuration says so.
+
+        Raises:
+            EndpointBlocked: it has a door of its own.
         """
         ...

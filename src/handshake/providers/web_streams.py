@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from handshake.kernel.ids import ProviderId
 from handshake.kernel.locality import Declared, Endpoint, decide
+from handshake.kernel.web import Target, admit, require_foreign
 from handshake.ports.model import CallLimits
 from handshake.ports.web_stream import StreamFault, StreamLimits, WebStream
 from handshake.providers.http_transport import HttpTransport
@@ -18,29 +19,39 @@ from handshake.providers.wire_sse import WireFault
 
 
 class OutsideBoundary(Boundary):
-    """Where an endpoint of tools ends: what is local is admitted, and what is public and looks like it."""
+    """Where an endpoint of tools ends: this machine if its URL says so, what an operator declared, or the web."""
 
     def admit(self, addresses: Sequence[str]) -> None:
         """Return if a connection to every one of `addresses` may be opened.
 
         Raises:
-            EndpointBlocked: they are neither local nor public.
+            EndpointBlocked: they are not what the URL or the declaration says.
         """
-        decide(self.endpoint, addresses, self._declared)
+        if self._declared.run_by_operator is None:
+            admit(Target(self.endpoint, "/"), addresses)
+        else:
+            decide(self.endpoint, addresses, self._declared)
 
 
 class OutsideStreams:
     """Opens streams.
 
     Args:
+        closed: endpoints that have doors of their own: providers.
         lookup: how names become addresses.
     """
 
-    def __init__(self, lookup: Lookup = system_lookup) -> None:
+    def __init__(self, closed: Sequence[Endpoint] = (), lookup: Lookup = system_lookup) -> None:
+        self._closed = tuple(closed)
         self._lookup = lookup
 
     def open(self, endpoint: Endpoint, limits: StreamLimits, run_by_operator: str | None = None) -> WebStream:
-        """Return one stream, on a connection of its own."""
+        """Return one stream, on a connection of its own.
+
+        Raises:
+            EndpointBlocked: a provider is there.
+        """
+        require_foreign(Target(endpoint, "/"), self._closed)
         declared = Declared(run_by_operator=run_by_operator)
         boundary = OutsideBoundary(ProviderId("outside"), endpoint, declared, self._lookup)
         return _Stream(HttpTransport(boundary), limits)

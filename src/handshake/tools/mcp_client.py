@@ -14,11 +14,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from handshake.kernel.errors import HandshakeError
 from handshake.kernel.mcp import McpDefinition, McpListing, definition_sha256
 from handshake.kernel.mcp_settings import MCP_RELIST_MS
+from handshake.kernel.mcp_tool import ApprovedTool
 from handshake.kernel.retry import as_span_us
 from handshake.ports.clock import Clock
 from handshake.ports.tool import ToolContext, ToolFailed, ToolPass, ToolResult
@@ -31,13 +30,6 @@ if TYPE_CHECKING:
 
 META_PREFIX = "handshake/"
 """Begins the names under which a server is told which call it serves."""
-
-
-class ApprovedTool(msgspec.Struct, frozen=True):
-    """A tool that may be called, and the definition for which that holds."""
-
-    definition: McpDefinition
-    sha256: str
 
 
 Ended = Callable[[str], None]

@@ -10,7 +10,7 @@ Source:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Protocol
@@ -21,14 +21,19 @@ from mcp.client import Transport
 from mcp.shared._stream_protocols import WriteStream
 from mcp.shared.message import SessionMessage
 from mcp_types import (
+    INVALID_PARAMS,
+    ErrorData,
     JSONRPCError,
     JSONRPCMessage,
     JSONRPCNotification,
+    JSONRPCRequest,
     JSONRPCResponse,
     jsonrpc_message_adapter,
 )
 
+from handshake.kernel.errors import InvalidRequest, TooLarge
 from handshake.kernel.mcp_settings import MAX_MCP_MESSAGE_BYTES, MAX_MCP_UNASKED_PER_S, MCP_WRITE_MS
+from handshake.kernel.strict_json import read_json
 from handshake.kernel.units import Microseconds
 
 READ_BYTES = 64 * 1024
@@ -115,32 +120,90 @@ def concerns_client(message: JSONRPCMessage) -> bool:
     return not isinstance(message, JSONRPCNotification) or message.method == LISTING_CHANGED
 
 
-def server_pipe(pipes: Pipes, now_us: Callable[[], Microseconds], ended: Callable[[PipeEnd], None]) -> Transport:
-    """Return the transport to a server behind `pipes`; only answers and what the client acts on reach the client.
+def server_pipe(
+    start: Callable[[], Awaitable[Pipes]], now_us: Callable[[], Microseconds], ended: Callable[[PipeEnd], None]
+) -> Transport:
+    """Return the transport to a server; only answers and what the client acts on reach the client.
 
     Args:
-        pipes: closed with the transport.
+        start: starts the server when the transport is entered; with the transport it is ended.
         now_us: monotonic time.
-        ended: called once, when the connection is over for another reason than that the client closed it.
+        ended: called when the connection is over for another reason than that the client closed it.
     """
-    return _piped(pipes, Unasked(now_us), ended, concerns_client)
+    return _piped(start, _Reading(Unasked(now_us), concerns_client), ended)
 
 
-def client_pipe(pipes: Pipes, now_us: Callable[[], Microseconds], ended: Callable[[PipeEnd], None]) -> Transport:
-    """Return the transport to a client behind `pipes`, as `server_pipe`; every message of it is a request to us."""
-    return _piped(pipes, Unasked(now_us), ended, lambda message: True)
+def client_pipe(
+    start: Callable[[], Awaitable[Pipes]], now_us: Callable[[], Microseconds], ended: Callable[[PipeEnd], None]
+) -> Transport:
+    """Return the transport to a client, as `server_pipe`.
+
+    A request that two readers could understand differently is answered with an error: the SDK's own reader would take
+    the last of two equal keys.
+    """
+    return _piped(start, _Reading(Unasked(now_us), lambda message: True, _misreadable), ended)
+
+
+class _Reading:
+    """What becomes of the lines of a peer.
+
+    Args:
+        unasked: counts what answers nothing.
+        concerns: whether a message is handed on.
+        objection: why a request is answered with an error instead.
+    """
+
+    def __init__(
+        self,
+        unasked: Unasked,
+        concerns: Callable[[JSONRPCMessage], bool],
+        objection: Callable[[bytes], str | None] = lambda line: None,
+    ) -> None:
+        self._unasked = unasked
+        self._concerns = concerns
+        self._objection = objection
+
+    async def until_end(
+        self,
+        pipes: Pipes,
+        arriving: MemoryObjectSendStream[SessionMessage | Exception],
+        leaving: MemoryObjectSendStream[SessionMessage],
+    ) -> PipeEnd:
+        """Read until the peer ends, or goes beyond a bound."""
+        lines = Lines(MAX_MCP_MESSAGE_BYTES)
+        while data := await pipes.read(READ_BYTES):
+            whole = lines.feed(data)
+            if whole is None:
+                return PipeEnd.TOO_LARGE
+            for line in whole:
+                message = _parse(line)
+                if not (message is not None and is_answer(message)) and not self._unasked.admits():
+                    return PipeEnd.FLOOD
+                if message is None or not self._concerns(message):
+                    continue
+                objection = self._objection(line) if isinstance(message, JSONRPCRequest) else None
+                try:
+                    if objection is None:
+                        await arriving.send(SessionMessage(message))
+                    elif isinstance(message, JSONRPCRequest):
+                        await leaving.send(SessionMessage(_refusal(message, objection)))
+                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    return PipeEnd.CLOSED
+        return PipeEnd.CLOSED
 
 
 @asynccontextmanager
 async def _piped(
-    pipes: Pipes, unasked: Unasked, ended: Callable[[PipeEnd], None], concerns: Callable[[JSONRPCMessage], bool]
+    start: Callable[[], Awaitable[Pipes]], reading: _Reading, ended: Callable[[PipeEnd], None]
 ) -> AsyncGenerator[Streams]:
     arriving, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write_stream, leaving = anyio.create_memory_object_stream[SessionMessage](0)
+    answering = write_stream.clone()
+    pipes = await start()
 
     async def read() -> None:
-        async with arriving:
-            ended(await _read(pipes, arriving, unasked, concerns))
+        async with arriving, answering:
+            ended(await reading.until_end(pipes, arriving, answering))
 
     async def write() -> None:
         async with leaving:
@@ -168,33 +231,23 @@ async def _piped(
             await pipes.close()
 
 
-async def _read(
-    pipes: Pipes,
-    arriving: MemoryObjectSendStream[SessionMessage | Exception],
-    unasked: Unasked,
-    concerns: Callable[[JSONRPCMessage], bool],
-) -> PipeEnd:
-    lines = Lines(MAX_MCP_MESSAGE_BYTES)
-    while data := await pipes.read(READ_BYTES):
-        whole = lines.feed(data)
-        if whole is None:
-            return PipeEnd.TOO_LARGE
-        for line in whole:
-            message = _parse(line)
-            if not (message is not None and is_answer(message)) and not unasked.admits():
-                return PipeEnd.FLOOD
-            if message is None or not concerns(message):
-                continue
-            try:
-                await arriving.send(SessionMessage(message))
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                return PipeEnd.CLOSED
-    return PipeEnd.CLOSED
-
-
 def _parse(line: bytes) -> JSONRPCMessage | None:
     """Return the message of a line, or None for what is none; the SDK would write such a line into its log."""
     try:
         return jsonrpc_message_adapter.validate_json(line, by_name=False)
     except ValueError:
         return None
+
+
+def _misreadable(line: bytes) -> str | None:
+    """Return why a line is no strict JSON."""
+    try:
+        read_json(line.rstrip(b"\r"), max_bytes=MAX_MCP_MESSAGE_BYTES)
+    except (InvalidRequest, TooLarge) as refused:
+        return str(refused.context.get("reason", "too_large"))
+    return None
+
+
+def _refusal(request: JSONRPCRequest, reason: str) -> JSONRPCError:
+    error = ErrorData(code=INVALID_PARAMS, message=f"the request is no strict JSON: {reason}")
+    return JSONRPCError(jsonrpc="2.0", id=request.id, error=error)

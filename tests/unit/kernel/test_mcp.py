@@ -93,7 +93,7 @@ def test_a_schema_that_nests_without_end_is_not_taken() -> None:
     deep: dict[str, Any] = {}
     for _ in range(200):
         deep = {"properties": deep}
-    assert read_listing("s", [entry(inputSchema=deep)]).refused == (RefusedTool("search", "schema_depth"),)
+    assert read_listing("s", [entry(inputSchema=deep)]).refused == (RefusedTool("s", "search", "schema_depth"),)
 
 
 def test_ordinary_text_of_any_language_is_taken() -> None:

@@ -142,7 +142,7 @@ def test_a_schema_that_leads_elsewhere_or_does_not_compile_keeps_its_tool_out(
     tools = registry()
     register(tools, [PinnedTool(pin(), definition())], {"files": SERVER})
     refused = register(tools, [PinnedTool(pin(), definition(input_schema=schema))], {"files": SERVER})
-    assert refused == [RefusedTool("write", reason)]
+    assert refused == [RefusedTool("files", "write", reason)]
     assert tools.find("mcp.files.write") is None
 
 

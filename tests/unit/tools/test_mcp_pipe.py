@@ -26,6 +26,9 @@ class Peer:
         self.is_closed = False
         self.is_deaf = False
 
+    async def start(self) -> Peer:
+        return self
+
     async def read(self, most_bytes: int) -> bytes:
         return self._said.pop(0) if self._said else b""
 
@@ -87,7 +90,7 @@ async def test_only_answers_requests_and_a_changed_listing_reach_a_client(ends: 
         b"no message\n" + line(id="a", method="roots/list"),
     )
     heard = []
-    async with server_pipe(peer, still, ends.append) as (read, _):
+    async with server_pipe(peer.start, still, ends.append) as (read, _):
         async for one in read:
             assert isinstance(one, SessionMessage)
             heard.append(one.message.model_dump(exclude_unset=True))
@@ -98,8 +101,19 @@ async def test_only_answers_requests_and_a_changed_listing_reach_a_client(ends: 
 
 async def test_every_message_of_a_client_reaches_a_server(ends: list[PipeEnd]) -> None:
     peer = Peer(line(method="notifications/initialized"))
-    async with client_pipe(peer, still, ends.append) as (read, _):
+    async with client_pipe(peer.start, still, ends.append) as (read, _):
         assert [one async for one in read]
+
+
+@pytest.mark.parametrize("params", ['{"x":1,"x":2}', '{"x":NaN}', '{"x":1e999}', '{"x":99999999999999999999}'])
+async def test_a_request_that_could_be_read_in_two_ways_is_answered_with_an_error(
+    params: str, ends: list[PipeEnd]
+) -> None:
+    peer = Peer(f'{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{params}}}\n'.encode())
+    async with client_pipe(peer.start, still, ends.append) as (read, _):
+        assert [one async for one in read] == []
+    (told,) = map(json.loads, peer.told)
+    assert (told["id"], told["error"]["code"]) == (7, -32602)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +126,7 @@ async def test_every_message_of_a_client_reaches_a_server(ends: list[PipeEnd]) -
 )
 async def test_a_peer_out_of_bounds_is_cut_off(said: bytes, end: PipeEnd, ends: list[PipeEnd]) -> None:
     peer = Peer(said)
-    async with server_pipe(peer, still, ends.append) as (read, _):
+    async with server_pipe(peer.start, still, ends.append) as (read, _):
         assert [one async for one in read] == []
     assert ends == [end]
     assert peer.is_closed
@@ -121,7 +135,7 @@ async def test_a_peer_out_of_bounds_is_cut_off(said: bytes, end: PipeEnd, ends: 
 async def test_a_peer_that_reads_no_more_is_cut_off(ends: list[PipeEnd]) -> None:
     peer = Peer(line(id=1, method="ping"))
     peer.is_deaf = True
-    async with server_pipe(peer, still, ends.append) as (read, write):
+    async with server_pipe(peer.start, still, ends.append) as (read, write):
         await read.receive()
         await write.send(SessionMessage(JSONRPCRequest(jsonrpc="2.0", id=1, method="ping")))
         await asyncio.sleep(0)
@@ -132,7 +146,7 @@ async def test_a_peer_that_reads_no_more_is_cut_off(ends: list[PipeEnd]) -> None
 
 async def test_messages_are_told_one_to_a_line(ends: list[PipeEnd]) -> None:
     peer = Peer(line(id=1, method="ping"))
-    async with server_pipe(peer, still, ends.append) as (_, write):
+    async with server_pipe(peer.start, still, ends.append) as (_, write):
         await write.send(SessionMessage(JSONRPCRequest(jsonrpc="2.0", id=1, method="ping", params={"x": "a\nb"})))
         await asyncio.sleep(0)
     assert [json.loads(one) for one in peer.told] == [

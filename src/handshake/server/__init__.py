@@ -1,0 +1,1 @@
+"""Server: faces that other programs speak to; they only call operations."""
