@@ -130,8 +130,10 @@ MAX_FOUND_LINE_CHARS = 400
 """How much of a found line is shown: minified files have lines of megabytes."""
 MAX_QUERY_CHARS = 512
 """What is searched for."""
-MAX_PATTERN_PROGRAM_BYTES = 256 * 1024
-"""What a regular expression compiles to: its size is what one step of the matching costs."""
+MAX_PATTERN_PROGRAM_BYTES = 32 * 1024
+"""What a regular expression compiles to: its size is what one step of the matching costs, at worst 5 µs."""
+MAX_PATTERN_LINE_CHARS = 4_096
+"""How much of a line is matched: nothing else of the process runs while one is, at worst 20 ms."""
 MAX_PATCHED_FILES = 64
 """Files of one patch."""
 MAX_FILE_EDITS = 256

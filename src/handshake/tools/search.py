@@ -23,7 +23,7 @@ _BINARY_HEAD_BYTES = 8_192
 """A NUL in so many bytes at the start means that a file is not text."""
 _LINE_BYTES = 48
 """What a found line takes besides its path and text."""
-_LINES_BETWEEN_LOOKS = 4_096
+_LINES_BETWEEN_LOOKS = 64
 
 
 class _Search:

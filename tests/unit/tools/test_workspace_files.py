@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from handshake.kernel.settings import MAX_FOUND_LINE_CHARS, MAX_TOOL_FILE_BYTES
+from handshake.kernel.settings import MAX_FOUND_LINE_CHARS, MAX_PATTERN_LINE_CHARS, MAX_TOOL_FILE_BYTES
 from handshake.kernel.tools import files
 from handshake.ports.tool import Reach, ToolFailed, ToolResult
 from handshake.tools.workspace_files import WorkspaceFiles
@@ -240,7 +240,9 @@ async def test_nothing_beyond_the_reach_is_searched(call: Call, root: Path) -> N
     assert {path for path, _, _ in lines(found)} == {"src/a.py", "src/deep/b.py"}
 
 
-@pytest.mark.parametrize("query", ["(", "(?=a)b", r"(a)\1", "a{1000}{1000}", "(?<!x)y", r"(\p{L}{1,90}\s){1,90}z"])
+@pytest.mark.parametrize(
+    "query", ["(", "(?=a)b", r"(a)\1", "a{1000}{1000}", "(?<!x)y", "[ab]*a[ab]{3000}c", r"(\p{L}{1,90}\s){1,90}z"]
+)
 async def test_a_pattern_without_linear_time_is_refused(call: Call, query: str) -> None:
     assert (
         await refused(call(files.SEARCH, {"query": query, "glob": "**", "is_regex": True})) == "HSK-400-INVALID-REQUEST"
@@ -252,6 +254,13 @@ async def test_patterns_that_make_others_backtrack_end_at_once(call: Call, root:
     for query in ("(a+)+$", "(a|a)*c", "(a*)*c", "(?:a?){60}a{60}c", "(.*a){12}c"):
         found = await call(files.SEARCH, {"query": query, "glob": "src/trap", "is_regex": True})
         assert lines(found) == []
+
+
+async def test_a_pattern_looks_at_the_beginning_of_a_long_line(call: Call, root: Path) -> None:
+    (root / "src" / "wide").write_text("x" * MAX_PATTERN_LINE_CHARS + "needle\n" + "x" * 100 + "needle\n")
+    found = await call(files.SEARCH, {"query": "need[l]e", "glob": "src/wide", "is_regex": True})
+    assert [line for _, line, _ in lines(found)] == [2]
+    assert len((await call(files.SEARCH, {"query": "needle", "glob": "src/wide"})).value["lines"]) == 2
 
 
 async def test_binary_huge_and_long_lined_files(call: Call, root: Path) -> None:

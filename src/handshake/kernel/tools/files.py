@@ -18,6 +18,7 @@ from handshake.kernel.settings import (
     MAX_LISTED_ENTRIES,
     MAX_PATCHED_FILES,
     MAX_PATH_CHARS,
+    MAX_PATTERN_LINE_CHARS,
     MAX_QUERY_CHARS,
     MAX_TOOL_FILE_BYTES,
 )
@@ -45,6 +46,8 @@ DEFAULT_FOUND_LINES = 100
 
 _VERSION = "1.0.0"
 _TIMEOUT_MS = 30_000
+_SEARCH_TIMEOUT_MS = 10_000
+"""A pattern may take a core for so long."""
 
 _PATH = {
     "type": "string",
@@ -72,7 +75,13 @@ def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
 
 
 def _reading(
-    tool_id: str, description: str, capability: str, input_schema: dict[str, Any], output: dict[str, Any]
+    tool_id: str,
+    description: str,
+    capability: str,
+    input_schema: dict[str, Any],
+    output: dict[str, Any],
+    *,
+    timeout_ms: int = _TIMEOUT_MS,
 ) -> ToolDefinition:
     return ToolDefinition(
         tool_id=tool_id,
@@ -95,7 +104,7 @@ def _reading(
         needs_sandbox=False,
         deferred=False,
         executed_by=ToolExecutor.RUNTIME,
-        timeout_ms=_TIMEOUT_MS,
+        timeout_ms=timeout_ms,
     )
 
 
@@ -208,7 +217,7 @@ _LIST_DEFINITION = _reading(
 _SEARCH_DEFINITION = _reading(
     SEARCH,
     "Find lines in the text files whose path matches a glob. The query is literal unless is_regex is true; regular "
-    "expressions have no look-around and no back-references, and are matched in linear time.",
+    f"expressions have no look-around and no back-references, and see {MAX_PATTERN_LINE_CHARS} characters of a line.",
     "fs.read:{glob}",
     _object(
         {
@@ -253,6 +262,7 @@ _SEARCH_DEFINITION = _reading(
         "files_count",
         "skipped_count",
     ),
+    timeout_ms=_SEARCH_TIMEOUT_MS,
 )
 
 _WRITE_DEFINITION = _writing(
