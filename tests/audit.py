@@ -29,6 +29,7 @@ MAY_START = (
     "bench/peers/environment.py",
     "bench/start.py",
     "testing/",
+    "tools/git.py",
     "tools/sandbox/running.py",
     "tools/sandbox/self_test.py",
 )

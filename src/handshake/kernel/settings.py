@@ -196,6 +196,12 @@ MAX_CONFIG_LINE_CHARS = 4_096
 """One of its lines: TOML readers take quadratic time for one endless dotted key."""
 MAX_GIT_INDEX_BYTES = 256 * 1024 * 1024
 """A repository's index: millions of files; in a larger one nobody can tell what git brings."""
+GIT_LIMIT_S = 300
+"""One command of the runtime's own git: hashing a large repository once."""
+MAX_GIT_OUTPUT_BYTES = 256 * 1024 * 1024
+"""What such a command may answer: the names of a large repository."""
+MAX_WORKTREE_FILES = 500_000
+"""Files of one session's worktree."""
 MAX_TRUST_RECORD_BYTES = 64 * 1024
 """What the user's state folder knows of one workspace folder."""
 MAX_PROVIDERS = 100
