@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from handshake.bench.peers.environment import PEERS, home_of
+from handshake.bench.peers.environment import DECIDERS, PEERS, home_of
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     options = argparse.ArgumentParser(prog="install_peers", description=__doc__)
     options.add_argument("results", type=Path, nargs="?", default=Path("handshake-bench"), help="folder for results")
     results = options.parse_args().results
-    for peer in PEERS:
+    for peer in (*PEERS, *DECIDERS):
         home = home_of(peer, results)
         print(f"installing: {peer}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)

@@ -12,11 +12,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from handshake.bench import floor, recorder, report, scheduler, simulator, start
+from handshake.bench import floor, gate, recorder, report, scheduler, simulator, start
 from handshake.bench.benches import BENCHES
 from handshake.bench.figure import FLOORS, TABLE, Figure, Machine, Result, figure, kinds, missed
 from handshake.bench.peers import environment
-from handshake.bench.peers.environment import PEERS, PeerRuns
+from handshake.bench.peers.environment import DECIDERS, PEERS, PeerDecisions, PeerRuns
 from handshake.bench.plan import FULL, QUICK, SMALLEST
 from handshake.bench.workbench import Workbench
 from handshake.cli.bench import NAMES
@@ -25,7 +25,11 @@ from handshake.storage.workspace_folder import WorkspaceFolder
 from scripts import performance_page
 from tests.structure.tree import SOURCE, dotted, imported, name_of, syntax, text
 
-PROGRAMS = tuple(SOURCE / "bench" / "peers" / program for program in PEERS.values())
+PROGRAMS = tuple(
+    (SOURCE / "bench" / "peers" / program, kind)
+    for peers, kind in ((PEERS, PeerRuns), (DECIDERS, PeerDecisions))
+    for program in peers.values()
+)
 PEER = PeerRuns(peer="other", version="1", sqlite="3", runs_per_s=10.0, start_ms=20.0, durable_ms=30.0)
 GOALS = {
     "runs": "at_least=6000 floor_ratio_at_least=0.25",
@@ -41,6 +45,8 @@ GOALS = {
     "restart": "at_most=3",
     "events_durable": "at_least=40000",
     "verify": "at_least=100000",
+    "decision": "at_most=8",
+    "decision_growth": "at_most=1.5",
     "import_handshake": "at_most=150",
     "handshake_help": "at_most=250",
     "memory_idle_sessions": "at_most=60",
@@ -85,6 +91,14 @@ def test_recorder_figures_are_complete(bench: Workbench) -> None:
     found = recorder.measure(bench)
     assert complete("recorder", found)
     assert all(one.floor for one in found.values())
+
+
+def test_gate_figures_are_complete(bench: Workbench) -> None:
+    """Every figure of the gate is measured for each number of grants, and peers stand beside the decision."""
+    found = gate.measure(bench, {"other": PeerDecisions(peer="other", version="1", decide_us={4: 50.0})})
+    assert complete("gate", found)
+    assert found["decision"].peers == {"other": 50.0}
+    assert list(found["decision_growth"].by_size or {}) == [str(count) for count in SMALLEST.grants]
 
 
 def test_start_figures_are_complete(bench: Workbench) -> None:
@@ -178,12 +192,13 @@ def test_peers_that_are_not_installed_are_left_out_and_told_of(bench: Workbench)
     """A bench with peers runs everywhere; the note says what would bring them in."""
     notes: list[str] = []
     assert environment.measure(bench, notes.append) == {}
-    assert [note.split()[0] for note in notes] == list(PEERS)
+    assert environment.measure_decisions(bench, notes.append) == {}
+    assert [note.split()[0] for note in notes] == [*PEERS, *DECIDERS]
     assert all("pip install" in note for note in notes)
 
 
-@pytest.mark.parametrize("path", PROGRAMS, ids=name_of)
-def test_peer_programs_tell_what_is_read_of_them(path: Path) -> None:
+@pytest.mark.parametrize(("path", "kind"), PROGRAMS, ids=lambda one: name_of(one) if isinstance(one, Path) else "")
+def test_peer_programs_tell_what_is_read_of_them(path: Path, kind: type[PeerRuns | PeerDecisions]) -> None:
     """A peer's program knows nothing of ours, and prints the fields that are read."""
     assert not {name for name in imported(syntax(path)) if name.startswith("handshake")}
     told = [
@@ -191,5 +206,5 @@ def test_peer_programs_tell_what_is_read_of_them(path: Path) -> None:
         for node in ast.walk(syntax(path))
         if isinstance(node, ast.Dict)
     ]
-    assert set(PeerRuns.__struct_fields__) in told
+    assert set(kind.__struct_fields__) in told
     assert any(dotted(node.func) == "json.dumps" for node in ast.walk(syntax(path)) if isinstance(node, ast.Call))

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from handshake.bench import recorder, report, scheduler, simulator, start
+from handshake.bench import gate, recorder, report, scheduler, simulator, start
 from handshake.bench.figure import TABLE, Figure, Result
 from handshake.bench.machine import machine
 from handshake.bench.peers import environment
-from handshake.bench.peers.environment import PeerRuns
+from handshake.bench.peers.environment import PeerDecisions, PeerRuns
 from handshake.bench.workbench import Workbench
 
-BENCHES: dict[str, Callable[[Workbench, Mapping[str, PeerRuns]], dict[str, Figure]]] = {
-    "scheduler": scheduler.measure,
+
+class Peers(NamedTuple):
+    """What others do: queues with runs, policy engines with decisions."""
+
+    runs: Mapping[str, PeerRuns] = {}
+    decisions: Mapping[str, PeerDecisions] = {}
+
+
+BENCHES: dict[str, Callable[[Workbench, Peers], dict[str, Figure]]] = {
+    "scheduler": lambda bench, peers: scheduler.measure(bench, peers.runs),
+    "gate": lambda bench, peers: gate.measure(bench, peers.decisions),
     "recorder": lambda bench, peers: recorder.measure(bench),
     "start": lambda bench, peers: start.measure(bench),
     "simulator": lambda bench, peers: simulator.measure(bench),
@@ -29,9 +39,11 @@ def measure(name: str, bench: Workbench, *, with_peers: bool) -> Result:
     """
     chosen = [one for one in BENCHES if name in ("all", one)]
     notes: list[str] = []
-    peers: dict[str, PeerRuns] = {}
+    peers = Peers()
     if with_peers and "scheduler" in chosen:
-        peers = environment.measure(bench, notes.append)
+        peers = peers._replace(runs=environment.measure(bench, notes.append))
+    if with_peers and "gate" in chosen:
+        peers = peers._replace(decisions=environment.measure_decisions(bench, notes.append))
     found: dict[str, Figure] = {}
     for one in chosen:
         found |= BENCHES[one](bench, peers)

@@ -10,6 +10,7 @@ import msgspec
 RUNS_PER_S = "runs/s"
 EVENTS_PER_S = "events/s"
 MS = "ms"
+US = "µs"
 TIMES = "×"
 MIB = "MiB"
 MB = "MB"
@@ -151,6 +152,22 @@ TABLE: dict[str, Kind] = {
     "verify": Kind(bench="recorder", unit=EVENTS_PER_S, says="Events verified by `audit verify`.", at_least=100_000),
     "verify_deep": Kind(
         bench="recorder", unit=EVENTS_PER_S, says="Events verified with schemas, `audit verify --deep`."
+    ),
+    "decision": Kind(
+        bench="gate",
+        unit=US,
+        says="Deciding about one call of a session that holds many grants, one of which fits; nothing is recorded.",
+        at_most=8,
+    ),
+    "decision_denied": Kind(
+        bench="gate", unit=US, says="The same where none fits, with what is missing and what is held."
+    ),
+    "decision_growth": Kind(
+        bench="gate",
+        unit=TIMES,
+        says="Deciding about a call that fits: most grants to fewest.",
+        at_most=1.5,
+        sizes_in="µs",
     ),
     "import_handshake": Kind(bench="start", unit=MS, says="A whole process that imports `handshake`.", at_most=150),
     "first_use": Kind(bench="start", unit=MS, says="A whole process that also resolves `open_workspace`."),

@@ -40,8 +40,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Sessions whose memory is measured."""
     seeds: int
     """Seeds of the standard scenario in one round."""
+    grants: tuple[int, ...]
+    """Numbers of grants that one session holds."""
+    decisions: int
+    """Decisions of one round, for each number of grants."""
     peer_runs: int
     peer_alone: int
+    peer_decisions: int
 
 
 FULL = Plan(
@@ -60,8 +65,11 @@ FULL = Plan(
     starts=10,
     idle_sessions=10_000,
     seeds=20,
+    grants=(10, 200, 1_000),
+    decisions=20_000,
     peer_runs=1_000,
     peer_alone=100,
+    peer_decisions=500,
 )
 QUICK = Plan(
     rounds=1,
@@ -79,8 +87,11 @@ QUICK = Plan(
     starts=3,
     idle_sessions=1_000,
     seeds=4,
+    grants=(10, 200, 1_000),
+    decisions=5_000,
     peer_runs=256,
     peer_alone=10,
+    peer_decisions=100,
 )
 SMALLEST = Plan(
     rounds=1,
@@ -98,7 +109,10 @@ SMALLEST = Plan(
     starts=1,
     idle_sessions=8,
     seeds=1,
+    grants=(2, 4),
+    decisions=8,
     peer_runs=8,
     peer_alone=2,
+    peer_decisions=4,
 )
 """Shows that every figure is still measured, not how good it is."""

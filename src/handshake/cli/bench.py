@@ -10,7 +10,7 @@ import click
 from handshake.cli.command import Invocation, verb
 from handshake.cli.rendering import is_terminal, note, print_object
 
-NAMES = ("scheduler", "recorder", "start", "simulator", "all")
+NAMES = ("scheduler", "gate", "recorder", "start", "simulator", "all")
 DEFAULT_RESULTS = "handshake-bench"
 
 
