@@ -7,6 +7,7 @@ Source:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
@@ -31,6 +32,8 @@ from handshake.ports.tool import Tool, ToolContext, ToolFailed, ToolResult, clai
 __all__ = ["ModelCall", "Origin", "Settle", "Settled", "ToolGate", "ToolRecords"]
 
 _mint = claim_tool_mint()
+
+_MS_PER_S = 1_000
 
 Rooms = Callable[[str, bool], Awaitable[str]]
 """Gives the folder that a session's paths are relative to, by the session's id and whether the call changes it."""
@@ -156,17 +159,14 @@ class ToolGate:
         adapter = self._adapters.get(definition.tool_id)
         if adapter is None or definition.executed_by is not ToolExecutor.RUNTIME:
             return ToolFailed("no_adapter", "Nothing here carries out this tool.")
-        limit_us = Microseconds(definition.timeout_ms * US_PER_MS)
-        async with asyncio.TaskGroup() as group:
-            working = group.create_task(self._tried(adapter, asked, begun))
-            waiting = group.create_task(self._clock.sleep_us(limit_us))
-            await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
-            is_late = not working.done()
-            working.cancel()
-            waiting.cancel()
-        if working.cancelled() or is_late:
+        limit = asyncio.timeout(definition.timeout_ms / _MS_PER_S)
+        tried: ToolResult | ToolFailed | None = None
+        with contextlib.suppress(TimeoutError):
+            async with limit:
+                tried = await self._tried(adapter, asked, begun)
+        if tried is None or limit.expired():  # what comes late all the same is not believed
             return ToolFailed("timeout", "The tool did not end in time.", retryable=True, timeout=True)
-        return working.result()
+        return tried
 
     async def _tried(self, adapter: Tool, asked: AskedCall, begun: Begun) -> ToolResult | ToolFailed:
         definition, session_id, call_id = asked.definition, asked.session_id, asked.tool_call_id

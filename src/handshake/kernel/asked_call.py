@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from handshake.kernel.canonical import canonical_body
 from handshake.kernel.catalogue.tools import Transport
 from handshake.kernel.htc import CallActor
 from handshake.kernel.judgement import Refusal
@@ -83,4 +82,5 @@ def call_sha256(definition_sha256: str, shown: bytes) -> str:
         shown: the canonical arguments as a person is shown them.
     """
     args = hashlib.sha256(shown).hexdigest()
-    return hashlib.sha256(canonical_body({"args_sha256": args, "definition_sha256": definition_sha256})).hexdigest()
+    canonical = f'{{"args_sha256":"{args}","definition_sha256":"{definition_sha256}"}}'
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -319,7 +319,8 @@ def _recorded(hearing: Hearing, ruling: Ruling) -> Verdict | None:
 
 def _question(hearing: Hearing, definition: ToolDefinition, ruling: Ruling) -> tuple[str | None, tuple[Finding, ...]]:
     """Return why a person must be asked, or None, and what of the arguments nobody stands for."""
-    loose = _loose_sinks(hearing, definition, ruling)
+    matters = bool(hearing.taint) or definition.asks is Asking.UNLESS_FIXED
+    loose = _loose_sinks(hearing, definition, ruling) if matters else ()
     findings = _findings(hearing, definition, loose)
     if findings:
         return Reason.TAINTED_ARGUMENT, findings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from handshake.kernel.errors import InvalidRequest
 from handshake.kernel.units import US_PER_S, Microseconds
@@ -13,19 +14,25 @@ MAX_MOMENT_CHARS = 40
 
 _SPAN = re.compile(r"([0-9]{1,9})(us|ms|s|m|h|d)")
 _UNIT_US = {"us": 1, "ms": 1_000, "s": US_PER_S, "m": 60 * US_PER_S, "h": 3_600 * US_PER_S, "d": 86_400 * US_PER_S}
+_SECONDS_KEPT = 64
+"""Seconds that are kept written: whatever is told is mostly told of the last one."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def rfc3339(moment_us: int) -> str:
     """Return a moment as RFC 3339 in UTC with six decimal places."""
-    whole = datetime.fromtimestamp(moment_us // US_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{whole}.{moment_us % US_PER_S:06d}Z"
+    return f"{_second(moment_us // US_PER_S)}.{moment_us % US_PER_S:06d}Z"
 
 
 def span_us(text: str) -> Microseconds | None:
     """Return the span that a person wrote, like `15m`, or None if it is none."""
     span = _SPAN.fullmatch(text)
     return Microseconds(int(span[1]) * _UNIT_US[span[2]]) if span else None
+
+
+@lru_cache(maxsize=_SECONDS_KEPT)
+def _second(since_1970: int) -> str:
+    return datetime.fromtimestamp(since_1970, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse_moment(field: str, text: str, *, now_us: Microseconds) -> Microseconds:

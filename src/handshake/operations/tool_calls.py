@@ -185,7 +185,7 @@ def _start(tx: Tx, asked: AskedCall, content: Content | None, heard: Heard, poli
         started_at_us=tx.now_us,
         context=heard.context,
         tainted=bool(heard.taint),
-        reach=heard.reach,
+        reach=heard.reach(asked),
     )
 
 

@@ -110,4 +110,5 @@ def _name(text: str | None) -> str | None:
     """Return a name as an event may hold it: one line, cut; what a model made up may be anything."""
     if not text:
         return None
-    return "".join(one if one.isprintable() else "?" for one in text[:MAX_NAME_CHARS])
+    short = text[:MAX_NAME_CHARS]
+    return short if short.isprintable() else "".join(one if one.isprintable() else "?" for one in short)

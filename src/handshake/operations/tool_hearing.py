@@ -7,6 +7,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -36,7 +37,9 @@ from handshake.ports.store import Reader, Tx
 MAX_TAINTING = 20
 """Messages that are named as what tainted a session."""
 _AXES = (Axis.FS_READ, Axis.FS_WRITE, Axis.PROC_EXEC, Axis.NET_HTTP)
-_WHOLE = {Axis.FS_READ: "**", Axis.FS_WRITE: "**", Axis.PROC_EXEC: "*", Axis.NET_HTTP: "* *"}
+_TOLD_KEPT = 1_024
+"""Lists of scopes that are kept as adapters read them: those of the sessions that call tools at one time."""
+_WHOLE: dict[str, str] = {Axis.FS_READ: "**", Axis.FS_WRITE: "**", Axis.PROC_EXEC: "*", Axis.NET_HTTP: "* *"}
 """How the whole of an axis is written as a scope of it."""
 
 
@@ -83,7 +86,14 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     """The call whose recorded result is the answer."""
     has_row: bool = False
     """Whether another call of the session has this id."""
-    reach: Reach = Reach()
+    authority: Authority | None = None
+    facts: CallFacts | None = None
+
+    def reach(self, asked: AskedCall) -> Reach:
+        """Return what an allowed call may touch."""
+        assert self.authority is not None, "it was read to allow the call"
+        assert self.facts is not None, "it was read to allow the call"
+        return _reach(self.authority, self.facts, asked)
 
 
 def hear(reader: Reader, asked: AskedCall, policy: CallPolicy, *, epoch: int, has_sandbox: bool, now_us: int) -> Heard:
@@ -93,12 +103,12 @@ def hear(reader: Reader, asked: AskedCall, policy: CallPolicy, *, epoch: int, ha
     if session_id is None or row is None:
         hearing = _outside(asked)
         return Heard(verdict=judge(hearing), is_known=False, context=_context(asked, None, None, is_known=False))
-    state, parent, lane, wp_id, mt_id = row
+    state, parent, lane, wp_id, mt_id, is_tainted = row
     context = _context(asked, wp_id, mt_id, is_known=True)
     named = _named(reader, session_id, asked)
     keyed = _keyed(reader, session_id, asked)
     itself = named if named is not None and _is_itself(named, asked) else None
-    taint = _taint(reader, session_id)
+    taint = _taint(reader, session_id) if is_tainted else Taint()
     facts = CallFacts(
         args=asked.args,
         sinks=() if asked.definition is None else asked.definition.sinks,
@@ -109,7 +119,7 @@ def hear(reader: Reader, asked: AskedCall, policy: CallPolicy, *, epoch: int, ha
         now_us=now_us,
     )
     authority = None if asked.refusal is not None else _authority(reader, SessionId(session_id), policy)
-    reach = Reach() if authority is None else _reach(authority, facts, asked)
+    is_watched = parent is not None or lane == Lane.BACKGROUND
     hearing = Hearing(
         session_id=session_id,
         session=SessionState(state),
@@ -128,7 +138,7 @@ def hear(reader: Reader, asked: AskedCall, policy: CallPolicy, *, epoch: int, ha
         trusted_texts=_trusted_texts(reader, session_id) if taint and _is_bound(asked) else (),
         approval_id=None,
         has_sandbox=has_sandbox,
-        is_destructive=(parent is not None or lane == Lane.BACKGROUND) and _destroys(asked, reach),
+        is_destructive=is_watched and _destroys(asked, authority, facts),
         is_locked=policy.is_locked,
     )
     verdict = _judged(reader, asked, hearing, policy, now_us)
@@ -140,7 +150,8 @@ def hear(reader: Reader, asked: AskedCall, policy: CallPolicy, *, epoch: int, ha
         itself=itself,
         earlier=keyed if verdict.recorded_seq is not None else None,
         has_row=named is not None and itself is None,
-        reach=reach,
+        authority=authority,
+        facts=facts,
     )
 
 
@@ -260,11 +271,10 @@ def _trusted_texts(reader: Reader, session_id: str) -> Sequence[str]:
 
 def _reach(authority: Authority, facts: CallFacts, asked: AskedCall) -> Reach:
     """Return what the session's grants let a call touch, and what this call requires: that is decided about."""
-    scopes = {axis: list(found) for axis, found in authorities.reach_of(authority, facts, _AXES).items()}
-    for one in asked.needed:
-        if one.capability.axis in scopes:
-            scopes[Axis(one.capability.axis)].append(one.capability.scope or "")
-    told = {axis: tuple(dict.fromkeys(one or _WHOLE[Axis(axis)] for one in found)) for axis, found in scopes.items()}
+    told = {axis: _told(axis, found) for axis, found in authorities.reach_of(authority, facts, _AXES).items()}
+    for axis, scope in (one.capability for one in asked.needed):
+        if axis in told and (scope or _WHOLE[axis]) not in told[axis]:
+            told[axis] = (*told[axis], scope or _WHOLE[axis])
     execute = told[Axis.PROC_EXEC]
     return Reach(
         read=told[Axis.FS_READ],
@@ -276,16 +286,22 @@ def _reach(authority: Authority, facts: CallFacts, asked: AskedCall) -> Reach:
     )
 
 
+@lru_cache(maxsize=_TOLD_KEPT)
+def _told(axis: str, scopes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return scopes as adapters read them: the whole axis is a scope, too."""
+    return tuple(dict.fromkeys(one or _WHOLE[axis] for one in scopes))
+
+
 def _hidden(authority: Authority) -> tuple[str, ...]:
     """Return the scopes of reading that some layer denies, or lets only a person allow."""
     rules = [one for layer in authority.layers for one in (*layer.deny, *layer.ask)]
     return tuple(dict.fromkeys(one.scope or _WHOLE[Axis.FS_READ] for one in rules if one.axis == Axis.FS_READ))
 
 
-def _destroys(asked: AskedCall, reach: Reach) -> bool:
+def _destroys(asked: AskedCall, authority: Authority | None, facts: CallFacts) -> bool:
     """Return whether a call runs a command that counts as destructive."""
     try:
-        return _names_destruction(asked, reach)
+        return authority is not None and _names_destruction(asked, _reach(authority, facts, asked))
     except Exception:  # noqa: BLE001  (what cannot be told counts as destructive)
         return True
 

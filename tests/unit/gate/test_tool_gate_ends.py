@@ -15,7 +15,7 @@ from handshake.kernel.htc import CallError, ToolResponse
 from handshake.kernel.settings import GATE_DECISION_MS, MAX_INLINE_PAYLOAD_BYTES, MAX_TOOL_PAYLOAD_BYTES
 from handshake.kernel.tool_call import ToolCallState
 from handshake.ports.tool import ToolContext, ToolFailed, ToolResult, Touched
-from handshake.testing.scripted_tool import DEFINITION, defined
+from handshake.testing.scripted_tool import defined
 from tests.gating import LOCAL, SECRET, TRACE, Door
 from tests.requirement import requirement
 
@@ -239,21 +239,24 @@ async def test_tool_that_fails_ends_its_call(broken: Exception, code: str, kind:
     assert [one["ok"] for one in door.told("tool_call")] == [False]
 
 
-async def test_tool_that_does_not_end_is_cut_after_its_time() -> None:
+@pytest.mark.parametrize("is_stubborn", [False, True])
+async def test_tool_that_does_not_end_is_cut_after_its_time(is_stubborn: bool) -> None:
     door = await Door.open()
+    door.define(defined(tool_id="notes.slow", timeout_ms=5))
     session = await door.session("fs.write")
 
     async def forever(args: Any, context: ToolContext) -> ToolResult:
-        await asyncio.Event().wait()
-        raise AssertionError("it waits for ever")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if not is_stubborn:
+                raise
+        return ToolResult({"said": "too late"})
 
     door.tool.script = forever
-    async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(door.call(session))
-        await door.tool.reached.wait()
-        door.stage.clock.advance(DEFINITION.timeout_ms * 1_000)
-    assert fault(waiting.result())[:2] == ("timeout", "timeout")
+    assert fault(await door.call(session, tool_id="notes.slow"))[:2] == ("timeout", "timeout")
     assert door.tool.running == 0
+    assert [one["error"]["kind"] for one in door.told("tool_call")] == ["timeout"]
 
 
 async def test_cut_call_is_told_as_cancelled() -> None:

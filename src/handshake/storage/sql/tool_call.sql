@@ -57,7 +57,9 @@ UPDATE tool_call SET state = 'ended', reason = :reason, error_code = :error_code
 WHERE call_seq = :call_seq AND state = :before AND runtime_epoch = :runtime_epoch;
 
 -- name: tool_call_session
-SELECT state, parent_session_id, lane, wp_id, mt_id FROM session WHERE session_id = :session_id;
+SELECT s.state, s.parent_session_id, s.lane, s.wp_id, s.mt_id,
+  EXISTS (SELECT 1 FROM message AS m WHERE m.session_id = s.session_id AND m.trusted = 0)
+FROM session AS s WHERE s.session_id = :session_id;
 
 -- name: tool_call_run
 SELECT state, attempt, runtime_epoch FROM job WHERE job_id = :job_id AND session_id = :session_id;
