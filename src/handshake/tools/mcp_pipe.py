@@ -196,10 +196,10 @@ class _Reading:
 async def _piped(
     start: Callable[[], Awaitable[Pipes]], reading: _Reading, ended: Callable[[PipeEnd], None]
 ) -> AsyncGenerator[Streams]:
+    pipes = await start()
     arriving, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write_stream, leaving = anyio.create_memory_object_stream[SessionMessage](0)
     answering = write_stream.clone()
-    pipes = await start()
 
     async def read() -> None:
         async with arriving, answering:
