@@ -109,18 +109,20 @@ def list_(invocation: Invocation, state: str | None, role: str | None, wp: str |
     from handshake.kernel.errors import InvalidRequest
     from handshake.kernel.ids import is_uuid
     from handshake.kernel.session import SessionState
-    from handshake.operations import naming, views
+    from handshake.operations import grants, naming, views
 
     wanted = None if state is None else naming.choice(SessionState, "state", state)
     of_role, of_wp = naming.require_name("role", role), naming.require_name("wp", wp)
     if after and not is_uuid(after):
         raise InvalidRequest(field="after", reason="not_a_session_id")
-    found = place.read(
-        invocation,
-        lambda reader: views.sessions(reader, after=after, limit=limit, state=wanted, role=of_role, wp_id=of_wp),
-    )
+
+    def look(reader: Reader) -> list[tuple[Session, list[Grant]]]:
+        page = views.sessions(reader, after=after, limit=limit, state=wanted, role=of_role, wp_id=of_wp)
+        return [(one, grants.of_session(reader, one.session_id)) for one in page]
+
+    found = place.read(invocation, look)
     if invocation.as_json:
-        print_objects(map(shapes.session, found))
+        print_objects({**shapes.session(one), **shapes.authority(held)} for one, held in found)
         return
     print_table(
         ("SESSION", "STATE", "ROLE", "LANE", "MODEL", "TURNS", "TOKENS", "TITLE"),
@@ -135,7 +137,7 @@ def list_(invocation: Invocation, state: str | None, role: str | None, wp: str |
                 one.total_tokens,
                 one.title,
             )
-            for one in found
+            for one, _ in found
         ),
     )
 
