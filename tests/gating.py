@@ -8,6 +8,7 @@ import msgspec
 
 from handshake.gate.json_schema import CompiledSchema
 from handshake.gate.tool_gate import Origin, Settle, ToolGate
+from handshake.gate.tool_records import CallOutcome, Touched
 from handshake.kernel.catalogue.tools import Transport
 from handshake.kernel.htc import ToolResponse
 from handshake.kernel.ids import ArtifactId
@@ -101,6 +102,10 @@ class Door:
     ) -> ToolResponse:
         """Send a request through the gate."""
         return await self.gate.call(self.envelope(session, args, **changes), origin, settle=settle)
+
+    def gate_outcome(self) -> CallOutcome:
+        """Return what a call gives that the scripted tool answers."""
+        return CallOutcome(result=b'{"said":"a"}', error=None, touched=Touched(), is_trusted=False, duration_ms=1)
 
     def told(self, event_type: str) -> list[dict[str, Any]]:
         """Return the payloads of the events of a type, in their order, after all that must hold was checked."""
