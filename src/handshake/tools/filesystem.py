@@ -13,7 +13,7 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Self
 
@@ -51,6 +51,10 @@ class Entry(NamedTuple):
 
     steps: Steps
     status: os.stat_result
+
+
+_Waiting = tuple[Steps, int, Iterator[str]]
+"""A folder of a walk: its path, its descriptor, and its names that were not looked at yet."""
 
 
 class Tree:
@@ -122,7 +126,9 @@ class Tree:
         finally:
             os.close(descriptor)
 
-    def walk(self, start: Steps, scope: Scope, *, wanted: Scope, stop: Callable[[], bool]) -> Iterator[Entry]:
+    def walk(
+        self, start: Steps, scope: Scope, *, wanted: Scope, stop: Callable[[], bool], most: int = MAX_WALKED_ENTRIES
+    ) -> Generator[Entry, None, None]:
         """Yield what lies below a folder, each folder's names in order, and its inside right after its own name.
 
         Nothing is followed or crossed: no link, no mount point. What is closed, or has a name that no path can hold,
@@ -133,38 +139,50 @@ class Tree:
             scope: asked for `start` only.
             wanted: whether to look inside of a folder.
             stop: asked between entries; once it says so, the walk is over.
+            most: how many names it looks at.
 
         Raises:
-            ToolFailed: `start` cannot be read, or there is more than a walk looks at.
+            ToolFailed: `start` cannot be read, or there are more names.
         """
         with self.folder(start, scope) as found:
-            yield from self._walked(found, wanted, stop)
+            waiting = [(found.steps, os.dup(found.descriptor), iter(_names(found.descriptor, most)))]
+            try:
+                yield from self._walked(waiting, wanted, stop, most)
+            finally:
+                for _, descriptor, _ in waiting:
+                    os.close(descriptor)
 
-    def _walked(self, found: Found, wanted: Scope, stop: Callable[[], bool]) -> Iterator[Entry]:
+    def _walked(
+        self, waiting: list[_Waiting], wanted: Scope, stop: Callable[[], bool], most: int
+    ) -> Generator[Entry, None, None]:
         seen = 0
-        waiting = [(found.steps, iter(_entries(found.descriptor, found.steps)))]
         while waiting and not stop():
-            above, entries = waiting[-1]
-            entry = next(entries, None)
-            if entry is None:
+            above, descriptor, names = waiting[-1]
+            name = next(names, None)
+            if name is None:
                 waiting.pop()
+                os.close(descriptor)
                 continue
             seen += 1
-            if seen > MAX_WALKED_ENTRIES:
-                raise ToolFailed("HSK-413-TOO-LARGE", f"there are more than {MAX_WALKED_ENTRIES} names; go deeper")
+            if seen > most:
+                raise ToolFailed("HSK-413-TOO-LARGE", f"there are more than {most} names; say a narrower glob")
+            entry = _entry(descriptor, above, name)
+            if entry is None:
+                continue
             yield entry
-            if stat.S_ISDIR(entry.status.st_mode) and len(above) < MAX_PATH_DEPTH - 1 and wanted(entry.steps):
-                waiting.append((entry.steps, iter(self._inside(entry.steps))))
+            inner = self._inside(entry, wanted)
+            if inner is not None:
+                waiting.append((entry.steps, inner, iter(_names(inner, most))))
 
-    def _inside(self, steps: Steps) -> list[Entry]:
+    def _inside(self, entry: Entry, wanted: Scope) -> int | None:
+        """Open a folder that a walk met, if it is one that is to be looked into."""
+        steps = entry.steps
+        if not stat.S_ISDIR(entry.status.st_mode) or len(steps) >= MAX_PATH_DEPTH or not wanted(steps):
+            return None
         try:
-            descriptor = self._strictly(steps, _READ | os.O_DIRECTORY)
+            return self._strictly(steps, _READ | os.O_DIRECTORY)
         except OSError:
-            return []
-        try:
-            return _entries(descriptor, steps)
-        finally:
-            os.close(descriptor)
+            return None
 
     @contextmanager
     def _opened(self, steps: Steps, scope: Scope, flags: int) -> Iterator[Found]:
@@ -314,18 +332,18 @@ def _opened_at(folder: int, step: str, flags: int) -> int:
         raise
 
 
-def _entries(descriptor: int, above: Steps) -> list[Entry]:
-    """Return what a folder holds, in the order of the names."""
-    found = []
+def _names(descriptor: int, most: int) -> list[str]:
+    """Return the names in a folder, in order; one more than `most` of them at most."""
     with os.scandir(descriptor) as entries:
-        for entry in entries:
-            steps = (*above, entry.name)
-            if not is_nameable(entry.name) or is_closed(steps):
-                continue
-            try:
-                found.append(Entry(steps, entry.stat(follow_symlinks=False)))
-            except OSError:
-                continue
-            if len(found) > MAX_WALKED_ENTRIES:
-                break
-    return sorted(found, key=lambda entry: entry.steps[-1])
+        return sorted(entry.name for entry in itertools.islice(entries, most + 1))
+
+
+def _entry(folder: int, above: Steps, name: str) -> Entry | None:
+    """Return what a name of a folder is now, or None for one that is not there for tools."""
+    steps = (*above, name)
+    if not is_nameable(name) or is_closed(steps):
+        return None
+    try:
+        return Entry(steps, os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except OSError:
+        return None

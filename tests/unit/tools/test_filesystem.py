@@ -177,8 +177,35 @@ def test_a_walk_is_in_order_and_meets_nothing_that_is_closed(root: Path, at_once
     assert walked(root, "src", at_once=at_once) == expected[5:]
 
 
+def test_a_walk_looks_at_so_many_names_and_no_more(root: Path, at_once: bool) -> None:
+    for number in range(30):
+        (root / "docs" / f"{number:02}").write_text("")
+    with Tree(str(root), at_once=at_once) as tree:
+        found = tree.walk(("docs",), everywhere, wanted=everywhere, stop=lambda: False, most=30)
+        assert len(list(found)) == 30
+        with pytest.raises(ToolFailed) as refused:
+            list(tree.walk(("docs",), everywhere, wanted=everywhere, stop=lambda: False, most=29))
+    assert refused.value.code == "HSK-413-TOO-LARGE"
+
+
 def test_a_walk_ends_when_it_is_told(root: Path) -> None:
     assert len(walked(root, stop_after=2)) == 2
+
+
+def test_a_walk_that_is_given_up_leaves_nothing_open(root: Path, at_once: bool) -> None:
+    (root / "src" / "deep" / "er").mkdir(parents=True)
+    for number in range(20):
+        (root / "docs" / f"{number:02}").mkdir()
+    before = os.listdir("/proc/self/fd")
+    with Tree(str(root), at_once=at_once) as tree:
+        found = tree.walk(("src",), everywhere, wanted=everywhere, stop=lambda: False)
+        assert [spelled(next(found).steps) for _ in range(3)] == ["src/a.py", "src/deep", "src/deep/er"]
+        found.close()
+        opened = {
+            len(os.listdir("/proc/self/fd")) for _ in tree.walk(("docs",), everywhere, wanted=everywhere, stop=bool)
+        }
+        assert max(opened) - min(opened) <= 1
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_walk_does_not_start_at_a_file_or_beyond(root: Path, at_once: bool) -> None:
