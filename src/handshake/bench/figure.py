@@ -169,6 +169,12 @@ TABLE: dict[str, Kind] = {
         at_most=1.5,
         sizes_in="µs",
     ),
+    "path_check": Kind(
+        bench="gate",
+        unit=US,
+        says="Opening a file for a tool of a session with 200 granted folders: beneath the workspace, then judged.",
+        at_most=25,
+    ),
     "import_handshake": Kind(bench="start", unit=MS, says="A whole process that imports `handshake`.", at_most=150),
     "first_use": Kind(bench="start", unit=MS, says="A whole process that also resolves `open_workspace`."),
     "handshake_help": Kind(bench="start", unit=MS, says="A whole process `handshake --help`.", at_most=250),
@@ -200,6 +206,7 @@ FLOORS: dict[str, str] = {
     "alone_durable": "The same loop with one run to a commit.",
     "events_durable": "A bare loop that inserts the same finished events in the same commits.",
     "verify": "Reading every event and hashing its bytes.",
+    "path_check": "Opening the same file by its whole path, with nothing checked.",
     "import_handshake": "A process that does nothing.",
 }
 """What the floors are, by the first figure that is held to each."""
