@@ -50,7 +50,7 @@ class Door:
             self.room,
             stage.clock,
             self.known,
-            lambda: self.has_sandbox,
+            self._can_confine,
         )
         self.count = 0
 
@@ -62,6 +62,9 @@ class Door:
     async def room(self, session_id: str, writes: bool) -> str:
         """Return where a session works."""
         return f"/rooms/{session_id}"
+
+    async def _can_confine(self) -> bool:
+        return self.has_sandbox
 
     def define(self, definition: ToolDefinition) -> None:
         """Let the scripted tool be one more tool."""

@@ -60,7 +60,7 @@ class ToolGate:
         room: Rooms,
         clock: Clock,
         known: KnownValues,
-        has_sandbox: Callable[[], bool],
+        has_sandbox: Callable[[], Awaitable[bool]],
     ) -> None:
         self.registry = registry
         self._adapters = dict(adapters)
@@ -115,7 +115,7 @@ class ToolGate:
             capability.explain.equals_gate (02 §3).
         """
         asked = await self._with_reference(self._reader.envelope(envelope, origin))
-        return asked, await self._records.explain(asked, has_sandbox=self._sandboxed(asked))
+        return asked, await self._records.explain(asked, has_sandbox=await self._sandboxed(asked))
 
     async def close(self) -> None:
         """Close every adapter once."""
@@ -125,7 +125,7 @@ class ToolGate:
     async def _begin(self, asked: AskedCall, settle: Settle | None) -> Begun:
         deadline_us = self._clock.now_us() + GATE_DECISION_MS * US_PER_MS
         return await self._records.begin(
-            asked, has_sandbox=self._sandboxed(asked), deadline_us=deadline_us, settle=settle
+            asked, has_sandbox=await self._sandboxed(asked), deadline_us=deadline_us, settle=settle
         )
 
     async def _finish(self, asked: AskedCall, begun: Begun, begin_us: Microseconds, settle: Settle | None) -> Settled:
@@ -207,12 +207,12 @@ class ToolGate:
             return msgspec.structs.replace(asked, refusal=Refusal(reason=Reason.ARGUMENTS_UNKNOWN))
         return self._reader.with_text(asked, data)
 
-    def _sandboxed(self, asked: AskedCall) -> bool:
+    async def _sandboxed(self, asked: AskedCall) -> bool:
         definition = asked.definition
         if definition is None or not definition.needs_sandbox:
             return True
         try:
-            return self._has_sandbox() is True
+            return await self._has_sandbox() is True
         except Exception:  # noqa: BLE001  (what cannot be told is a no)
             return False
 

@@ -137,7 +137,7 @@ def hear(reader: Reader, asked: AskedCall, policy: CallPolicy, *, epoch: int, ha
         taint=taint,
         trusted_texts=_trusted_texts(reader, session_id) if taint and _is_bound(asked) else (),
         approval_id=None,
-        has_sandbox=has_sandbox,
+        has_sandbox=has_sandbox or _runs_on_host(asked, authority, facts),
         is_destructive=is_watched and _destroys(asked, authority, facts),
         is_locked=policy.is_locked,
     )
@@ -272,17 +272,17 @@ def _trusted_texts(reader: Reader, session_id: str) -> Sequence[str]:
 def _reach(authority: Authority, facts: CallFacts, asked: AskedCall) -> Reach:
     """Return what the session's grants let a call touch, and what this call requires: that is decided about."""
     told = {axis: _told(axis, found) for axis, found in authorities.reach_of(authority, facts, _AXES).items()}
+    host_execution = command_pattern.HOST in told[Axis.PROC_EXEC]  # granted, not named by a command of that name
     for axis, scope in (one.capability for one in asked.needed):
         if axis in told and (scope or _WHOLE[axis]) not in told[axis]:
             told[axis] = (*told[axis], scope or _WHOLE[axis])
-    execute = told[Axis.PROC_EXEC]
     return Reach(
         read=told[Axis.FS_READ],
         write=told[Axis.FS_WRITE],
-        execute=execute,
+        execute=told[Axis.PROC_EXEC],
         http=told[Axis.NET_HTTP],
         hidden=_hidden(authority),
-        host_execution=command_pattern.HOST in execute,
+        host_execution=host_execution,
     )
 
 
@@ -296,6 +296,11 @@ def _hidden(authority: Authority) -> tuple[str, ...]:
     """Return the scopes of reading that some layer denies, or lets only a person allow."""
     rules = [one for layer in authority.layers for one in (*layer.deny, *layer.ask)]
     return tuple(dict.fromkeys(one.scope or _WHOLE[Axis.FS_READ] for one in rules if one.axis == Axis.FS_READ))
+
+
+def _runs_on_host(asked: AskedCall, authority: Authority | None, facts: CallFacts) -> bool:
+    """Return whether an operator granted the session commands without a sandbox, explicitly."""
+    return authority is not None and _reach(authority, facts, asked).host_execution
 
 
 def _destroys(asked: AskedCall, authority: Authority | None, facts: CallFacts) -> bool:
