@@ -68,7 +68,9 @@ _UNLIMITED = frozenset({"requests_per_minute", "tokens_per_minute"})
 """Keys whose absence means no limit at all, so that a ceiling stands in for it."""
 _ALLOWED = ("policy", "allow")
 """The list that a later layer may only shorten."""
-_RULES = UNITED | {_ALLOWED}
+_TRUSTED = ("policy", "trusted_files")
+"""As `_ALLOWED`; its globs are read as what may be read."""
+_RULES = UNITED | {_ALLOWED, _TRUSTED}
 _LOWERED = frozenset(
     (*table, name) for table in (("budgets",), ("budgets", "work_packets", "*")) for name in ("tokens", "usd", "calls")
 )
@@ -197,15 +199,15 @@ def _refuse_looser(merge: _Merge, layer: LayerName, found: list[Leaf]) -> None:
 def _check_rules(merge: _Merge, layer: LayerName, path: Path, texts: list[str]) -> None:
     """Refuse capabilities that nobody knows, and ones to allow that an earlier layer does not."""
     rules = [_rule(layer, path, one) for one in texts]
-    if path == _ALLOWED and path in merge.values:
-        earlier = [SHIPPED.parse_rule(one) for one in _texts(merge.values[path].value)]
+    if path in (_ALLOWED, _TRUSTED) and path in merge.values:
+        earlier = [_rule(layer, path, one) for one in _texts(merge.values[path].value)]
         if not all(any(covers(wide, one) for wide in earlier) for one in rules):
             refuse(layer, path, "looser_than_layer", than=merge.origins[path].value)
 
 
 def _rule(layer: LayerName, path: Path, text: str) -> Capability:
     try:
-        return SHIPPED.parse_rule(text)
+        return SHIPPED.parse_rule(f"fs.read:{text}" if path == _TRUSTED else text)
     except UnknownCapability as unknown:
         refuse(layer, path, "unknown_capability", hint=unknown.hint)
 

@@ -49,6 +49,15 @@ CapabilityText = Annotated[
         extra={"expected": "a capability: axis, or axis:scope"},
     ),
 ]
+PathGlob = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_NAME_CHARS,
+        pattern=r"^[^/\\].*$",
+        extra={"expected": "a path from the workspace, or a glob of such paths"},
+    ),
+]
 CapabilityTexts = Annotated[tuple[CapabilityText, ...], Meta(min_length=0, max_length=MAX_POLICY_RULES)]
 
 
@@ -67,6 +76,14 @@ class PolicyRules(Section, frozen=True, kw_only=True):
     ] = None
     ask: Annotated[CapabilityTexts, Meta(description="What needs a person each time.")] = ()
     deny: Annotated[CapabilityTexts, Meta(description="What nobody may do, granted or not.")] = ()
+    trusted_files: Annotated[
+        tuple[PathGlob, ...],
+        Meta(
+            min_length=0,
+            max_length=MAX_POLICY_RULES,
+            description="Files that taint nobody who reads them, in a git repository, where sessions write apart.",
+        ),
+    ] = ()
     missing: Annotated[Missing, Meta(description="A call that is not granted: put before a person, or denied.")] = (
         Missing.DENY
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -37,12 +38,13 @@ class WorkspaceFiles:
     """Reads, lists, searches, writes and patches files of the workspace.
 
     Args:
-        trusted: globs of files whose content counts as trusted (02 §6); by default none does.
+        trusted: globs of files whose content counts as trusted (02 §6), where the workspace is a git repository: there
+            sessions write into files of their own, and nothing that one of them wrote is merged unseen.
     """
 
     def __init__(self, trusted: tuple[str, ...] = ()) -> None:
         self._threads = ThreadPoolExecutor(MAX_FILE_THREADS, thread_name_prefix="files")
-        self._trusted = [matching(path_glob.parse(one)) for one in trusted]
+        self._trusted = [matching(path_glob.with_all_inside(path_glob.parse(one))) for one in trusted]
 
     async def run(self, tool_pass: ToolPass, tool_id: str, args: Mapping[str, Any], context: ToolContext) -> ToolResult:
         """Carry out one call. Whoever cancels it waits until the thread has ended, so that nothing happens later.
@@ -65,16 +67,16 @@ class WorkspaceFiles:
             raise failed(failure.errno, ()) from failure
         finally:
             alarm.cancel()
-        return msgspec.structs.replace(result, is_trusted=self._is_trusted(tool_id, result))
+        return msgspec.structs.replace(result, is_trusted=self._is_trusted(tool_id, result, context.root))
 
     async def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _is_trusted(self, tool_id: str, result: ToolResult) -> bool:
+    def _is_trusted(self, tool_id: str, result: ToolResult, root: str) -> bool:
         """Return whether a result holds only what the runtime says itself, and content of trusted files."""
         if tool_id in _WRITING:
             return True
-        return bool(result.touched.files) and all(
-            any(trusts(tuple(file.split("/"))) for trusts in self._trusted) for file in result.touched.files
-        )
+        if not result.touched.files or not os.path.lexists(os.path.join(root, ".git")):
+            return False
+        return all(any(trusts(tuple(file.split("/"))) for trusts in self._trusted) for file in result.touched.files)

@@ -267,6 +267,9 @@ def test_a_later_layer_forbids_more_and_allows_less() -> None:
     assert policy.ask == ("fs.write", "net.http")
     assert policy.deny == ("fs.read:secret", "proc.exec")
     assert Settings().policy.allow is None
+    trusted = configured('policy.trusted_files = ["docs", "*.md"]', 'policy.trusted_files = ["docs/api"]')
+    assert trusted.settings.policy.trusted_files == ("docs/api",)
+    assert Settings().policy.trusted_files == ()
 
 
 @pytest.mark.parametrize(
@@ -275,6 +278,10 @@ def test_a_later_layer_forbids_more_and_allows_less() -> None:
         ('policy.allow = ["fs.read:docs"]', 'policy.allow = ["fs.read"]', "looser_than_layer"),
         ("policy.allow = []", 'policy.allow = ["fs.read"]', "looser_than_layer"),
         ('policy.missing = "deny"', 'policy.missing = "ask"', "looser_than_layer"),
+        ('policy.trusted_files = ["docs"]', 'policy.trusted_files = ["docs/**", "src"]', "looser_than_layer"),
+        ("policy.trusted_files = []", 'policy.trusted_files = ["docs"]', "looser_than_layer"),
+        ("", 'policy.trusted_files = ["../docs"]', "unknown_capability"),
+        ("", 'policy.trusted_files = [".handshake/x"]', "unknown_capability"),
     ],
 )
 def test_a_later_layer_that_allows_more_is_refused(user: str, workspace: str, reason: str) -> None:

@@ -63,7 +63,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion(text: str, key: str, meant:
 
 def test_an_unknown_key_that_is_like_nothing_gets_the_list() -> None:
     hint = refusal(toml_layer("[policy]\nzzz = 1")).hint
-    assert hint == "Known here: allow, ask, deny, missing, automation_level, approvals."
+    assert hint == "Known here: allow, ask, deny, trusted_files, missing, automation_level, approvals."
 
 
 @requirement("face.config.strict")

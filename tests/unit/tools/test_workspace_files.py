@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def tool() -> AsyncIterator[WorkspaceFiles]:
-    one = WorkspaceFiles(trusted=("docs/**",))
+    one = WorkspaceFiles(trusted=("docs",))
     yield one
     await one.close()
 
@@ -167,6 +168,11 @@ async def test_content_counts_as_trusted_only_from_trusted_files(call: Call) -> 
     assert (await call(files.SEARCH, {"query": "first", "glob": "docs/**"})).is_trusted
     assert not (await call(files.SEARCH, {"query": "first", "glob": "**"})).is_trusted
     assert not (await call(files.LIST, {"glob": "docs/**"})).is_trusted
+
+
+async def test_nothing_is_trusted_where_sessions_write_into_the_same_files(call: Call, root: Path) -> None:
+    shutil.rmtree(root / ".git")
+    assert not (await call(files.READ, {"path": "docs/read.md"})).is_trusted
 
 
 # ── list ──────────────────────────────────────────────────────────────────────────────────────────────────
