@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,10 +25,6 @@ from handshake.kernel.ids import SessionId
 MAX_SHOWN = 20
 """Capabilities of each list of a ruling: what an error and an event may carry."""
 
-_BARE = "*"
-_SCOPED = ":"
-"""Where a grant is looked up among those of its axis: the whole axis, or this and the scope's home."""
-
 
 class Outcome(StrEnum):
     """What is decided about a call, strongest first."""
@@ -35,6 +32,13 @@ class Outcome(StrEnum):
     DENY = "deny"
     ASK = "ask"
     ALLOW = "allow"
+
+
+class _Held(NamedTuple):
+    """The held grants of one axis: of all of it, and of scopes by their homes."""
+
+    whole: tuple[Grant, ...]
+    scoped: Mapping[str, tuple[Grant, ...]]
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -49,27 +53,42 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Whether these are the session's own grants: what is missing here alone, a person may be asked for."""
 
     @cached_property
-    def index(self) -> Mapping[str, Mapping[str, tuple[Grant, ...]]]:
+    def index(self) -> Mapping[str, _Held]:
         """Held grants by axis, and there by where they are looked up."""
-        found: dict[str, dict[str, list[Grant]]] = {}
+        whole: dict[str, list[Grant]] = {}
+        scoped: dict[str, dict[str, list[Grant]]] = {}
         for one in self.allow or ():
-            if one.held:
-                place = _BARE if one.capability.scope is None else _SCOPED + home(one.capability)
-                found.setdefault(one.capability.axis, {}).setdefault(place, []).append(one)
-        return {axis: {place: tuple(ones) for place, ones in by.items()} for axis, by in found.items()}
+            axis = one.capability.axis
+            if one.held and one.capability.scope is None:
+                whole.setdefault(axis, []).append(one)
+            elif one.held:
+                scoped.setdefault(axis, {}).setdefault(home(one.capability), []).append(one)
+        return {
+            axis: _Held(
+                tuple(whole.get(axis, ())), {place: tuple(ones) for place, ones in scoped.get(axis, {}).items()}
+            )
+            for axis in (*whole, *(one for one in scoped if one not in whole))
+        }
 
-    def covering(self, wanted: Capability) -> Iterator[Grant]:
-        """Yield the grants that cover `wanted`, whether or not they carry a call now."""
-        by_place = self.index.get(wanted.axis)
-        if by_place is not None:
-            yield from by_place.get(_BARE, ())
+    def held(self, axis: str) -> Iterator[Grant]:
+        """Return the held grants of one axis, those of all of it first."""
+        found = self.index.get(axis)
+        return iter(()) if found is None else chain(found.whole, *found.scoped.values())
+
+    def covering(self, wanted: Capability) -> list[Grant]:
+        """Return the grants that cover `wanted`, whether or not they carry a call now."""
+        found: list[Grant] = []
+        held = self.index.get(wanted.axis)
+        if held is not None:
+            found += held.whole
             if wanted.scope is not None:
                 for place in homes(wanted):
-                    for one in by_place.get(_SCOPED + place, ()):
+                    for one in held.scoped.get(place, ()):
                         if covers(one.capability, wanted):
-                            yield one
+                            found.append(one)
         if self.families:
-            yield from (one for one in self.families if covers(one.capability, wanted))
+            found += [one for one in self.families if covers(one.capability, wanted)]
+        return found
 
     @cached_property
     def passing(self) -> frozenset[str]:
@@ -281,20 +300,14 @@ def _held(authority: Authority, missing: Sequence[Capability]) -> tuple[str, ...
         for axis in dict.fromkeys(one.axis for one in missing)
         for layer in authority.layers
         if layer.is_own
-        for found in layer.index.get(axis, {}).values()
-        for one in found
+        for one in layer.held(axis)
     )
     return shown(dict.fromkeys(islice(own, MAX_SHOWN)))
 
 
 def _live(layer: Layer, axis: str, call: CallFacts) -> list[Capability]:
     """Return what a layer allows of an axis to this call."""
-    return [
-        one.capability
-        for found in layer.index.get(axis, {}).values()
-        for one in found
-        if one.use is Use.ALLOW and hindrance(one, call) is None
-    ]
+    return [one.capability for one in layer.held(axis) if one.use is Use.ALLOW and hindrance(one, call) is None]
 
 
 def _shared(some: Sequence[Capability], others: Sequence[Capability]) -> list[Capability]:

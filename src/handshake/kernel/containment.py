@@ -46,6 +46,7 @@ def overlaps(rule: Capability, wanted: Capability) -> bool:
     return TERMS[rule.axis].overlaps(_form(rule), _form(wanted))
 
 
+@lru_cache(maxsize=_FORMS_KEPT)
 def is_literal(capability: Capability) -> bool:
     """Return whether it names exactly one thing: this path, this command, this host and path, this recipient."""
     if capability.scope is None:

@@ -66,6 +66,8 @@ def with_all_inside(segments: Segments) -> Segments:
 
 def contains(held: Segments, wanted: Segments) -> bool:
     """Return whether every path of `wanted` is one of `held`; False where that is not plain."""
+    if held and held[-1] == ANY_DEPTH and wanted[: len(held) - 1] == held[:-1]:
+        return True
     if ANY_DEPTH not in held:
         return len(held) == len(wanted) and _fits(held, wanted, 0)
     first, *middle, last = _runs(held)

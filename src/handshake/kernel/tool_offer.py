@@ -52,9 +52,8 @@ def _could_hold(authority: Authority, axis: str) -> bool:
 
 
 def _grants(layer: Layer, axis: str) -> bool:
-    of_axis = (one for found in layer.index.get(axis, {}).values() for one in found)
     families = (one for one in layer.families if covers(one.capability, Capability(axis, None)))
-    return any(one.use is not Use.DELEGATE_ONLY for one in (*of_axis, *families))
+    return any(one.use is not Use.DELEGATE_ONLY for one in (*layer.held(axis), *families))
 
 
 def _score(tool: RegisteredTool, words: frozenset[str]) -> int:
