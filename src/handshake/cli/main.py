@@ -10,6 +10,7 @@ import click
 from handshake.cli import (
     audit,
     bench,
+    capability,
     demo,
     desk,
     doctor,
@@ -74,6 +75,7 @@ for _command in (
     queue.queue,
     desk.desk,
     grants.approval,
+    capability.capability,
     policy.policy,
     events.events,
     audit.audit,

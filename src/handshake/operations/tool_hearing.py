@@ -43,7 +43,7 @@ _WHOLE: dict[str, str] = {Axis.FS_READ: "**", Axis.FS_WRITE: "**", Axis.PROC_EXE
 """How the whole of an axis is written as a scope of it."""
 
 
-class CallPolicy(Protocol):
+class HearingPolicy(Protocol):
     """What other operations know of a session that makes a call; whatever it raises is a no."""
 
     def authority(self, reader: Reader, session_id: SessionId) -> Authority:
@@ -62,6 +62,10 @@ class CallPolicy(Protocol):
     def is_locked(self) -> bool:
         """Whether governance is locked."""
         ...
+
+
+class CallPolicy(HearingPolicy, Protocol):
+    """The same for who records the decision: what it takes, and what it asks."""
 
     def spend(self, tx: Tx, asked: AskedCall, verdict: Verdict) -> None:
         """Count one use of the grants that carry an allowed call, and spend the approval that let it pass."""
@@ -96,7 +100,9 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
         return _reach(self.authority, self.facts, asked)
 
 
-def hear(reader: Reader, asked: AskedCall, policy: CallPolicy, *, epoch: int, has_sandbox: bool, now_us: int) -> Heard:
+def hear(
+    reader: Reader, asked: AskedCall, policy: HearingPolicy, *, epoch: int, has_sandbox: bool, now_us: int
+) -> Heard:
     """Return the verdict about a call by what is stored now; nothing is changed."""
     session_id = asked.session_id
     row: Any = None if session_id is None else reader.row("tool_call_session", {"session_id": session_id})
@@ -160,7 +166,7 @@ def record(row: Any) -> ToolCallRecord:
     return msgspec.convert(dict(zip(ToolCallRecord.__struct_fields__, row, strict=True)), ToolCallRecord, strict=False)
 
 
-def _judged(reader: Reader, asked: AskedCall, hearing: Hearing, policy: CallPolicy, now_us: int) -> Verdict:
+def _judged(reader: Reader, asked: AskedCall, hearing: Hearing, policy: HearingPolicy, now_us: int) -> Verdict:
     """Return the verdict; approvals and relaxations are looked up only where one is of use."""
     try:
         verdict = judge(hearing)
@@ -176,7 +182,7 @@ def _judged(reader: Reader, asked: AskedCall, hearing: Hearing, policy: CallPoli
         return undecidable()
 
 
-def _authority(reader: Reader, session_id: SessionId, policy: CallPolicy) -> Authority | None:
+def _authority(reader: Reader, session_id: SessionId, policy: HearingPolicy) -> Authority | None:
     try:
         return policy.authority(reader, session_id)
     except Exception:  # noqa: BLE001  (what cannot be read is a no)
