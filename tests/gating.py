@@ -42,7 +42,7 @@ class Door:
         self.known = KnownValues([SECRET])
         self.has_sandbox = True
         self.keeping = Keeping(stage.store, Unstored(), stage.clock)
-        self.records = StoredToolRecords(stage.store, self.policy, self.keeping, stage.clock, stage.epoch)
+        self.records = StoredToolRecords(stage.store, stage.queue, self.policy, self.keeping, stage.clock, stage.epoch)
         self.gate = ToolGate(
             self.registry,
             {DEFINITION.tool_id: self.tool},

@@ -22,12 +22,12 @@ from handshake.kernel.catalogue.tools import Decision
 from handshake.kernel.errors import IntegrityBroken
 from handshake.kernel.event import Context
 from handshake.kernel.htc import CallError
-from handshake.kernel.ids import ArtifactId
+from handshake.kernel.ids import ArtifactId, SessionId
 from handshake.kernel.judgement import Reason, Verdict, undecidable
 from handshake.kernel.section import MAX_NAME_CHARS
 from handshake.kernel.settings import MAX_PAGE_ITEMS
 from handshake.kernel.tool_call import ToolCallRecord, ToolCallState, move
-from handshake.operations import tool_evidence
+from handshake.operations import records, tool_evidence, write_scopes
 from handshake.operations.tool_hearing import CallPolicy, Heard, hear, record
 from handshake.ports.store import Content, Reader, Tx
 
@@ -87,6 +87,8 @@ def begin(
     if heard.verdict.decision is not Decision.DENY and tx.now_us > deadline_us:
         heard = msgspec.structs.replace(heard, verdict=undecidable(Reason.GATE_TIMEOUT), earlier=None)
     verdict = heard.verdict
+    if heard.write_scopes and not asked.dry_run and (verdict.decision is Decision.ALLOW or is_held(verdict)):
+        write_scopes.take(tx, records.session(tx, SessionId(asked.session_id or "")), heard.write_scopes)
     if heard.is_known:
         tool_evidence.tell_decision(tx, heard.context, asked, verdict)
     if verdict.decision is Decision.ALLOW and heard.earlier is None and not asked.dry_run:
@@ -95,6 +97,11 @@ def begin(
     if settle is not None:
         settle(tx, settled)
     return Begun(verdict=verdict, settled=settled)
+
+
+def is_held(verdict: Verdict) -> bool:
+    """Return whether a call was denied because another session holds what it would write; then its session waits."""
+    return verdict.reason == Reason.WRITE_SCOPE_HELD
 
 
 def end(

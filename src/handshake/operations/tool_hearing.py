@@ -18,6 +18,7 @@ from handshake.kernel import command_pattern, path_glob
 from handshake.kernel.asked_call import AskedCall
 from handshake.kernel.authority import Authority
 from handshake.kernel.capability import Axis
+from handshake.kernel.catalogue.tools import Decision
 from handshake.kernel.command import is_destructive
 from handshake.kernel.errors import UnknownCapability
 from handshake.kernel.event import Context
@@ -32,6 +33,7 @@ from handshake.kernel.taint import Taint
 from handshake.kernel.tool import Risk
 from handshake.kernel.tool_call import ToolCallRecord, ToolCallState
 from handshake.kernel.tool_registry import Standing
+from handshake.operations import write_scopes
 from handshake.ports.store import Reader, Tx
 
 MAX_TAINTING = 20
@@ -92,6 +94,8 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     """Whether another call of the session has this id."""
     authority: Authority | None = None
     facts: CallFacts | None = None
+    write_scopes: tuple[str, ...] = ()
+    """What the session must have to itself for the call; none for one that writes nothing."""
 
     def reach(self, asked: AskedCall) -> Reach:
         """Return what an allowed call may touch."""
@@ -148,6 +152,10 @@ def hear(
         is_locked=policy.is_locked,
     )
     verdict = _judged(reader, asked, hearing, policy, now_us)
+    scopes: tuple[str, ...] = ()
+    if verdict.decision is Decision.ALLOW and verdict.recorded_seq is None and authority is not None:
+        scopes = _write_scopes(asked, authority, facts)
+        verdict = _unless_held(reader, SessionId(session_id), scopes, verdict)
     return Heard(
         verdict=verdict,
         is_known=True,
@@ -158,6 +166,7 @@ def hear(
         has_row=named is not None and itself is None,
         authority=authority,
         facts=facts,
+        write_scopes=scopes,
     )
 
 
@@ -180,6 +189,33 @@ def _judged(reader: Reader, asked: AskedCall, hearing: Hearing, policy: HearingP
         return judge(heard)
     except Exception:  # noqa: BLE001  (a gate that raises denies)
         return undecidable()
+
+
+def _write_scopes(asked: AskedCall, authority: Authority, facts: CallFacts) -> tuple[str, ...]:
+    """Return all that the session may write if this call may write anything of it."""
+    definition = asked.definition
+    in_sandbox = definition is not None and definition.needs_sandbox
+    if not in_sandbox and all(one.capability.axis != Axis.FS_WRITE for one in asked.needed):
+        return ()
+    axis = Axis.FS_WRITE
+    held = _told(axis, authorities.reach_of(authority, facts, (axis,))[axis])
+    globs = [path_glob.parse(one) for one in held]
+    approved = (one.capability.scope or _WHOLE[axis] for one in asked.needed if one.capability.axis == axis)
+    return (
+        *held,
+        *(one for one in approved if not any(path_glob.contains(glob, path_glob.parse(one)) for glob in globs)),
+    )
+
+
+def _unless_held(reader: Reader, session_id: SessionId, scopes: tuple[str, ...], verdict: Verdict) -> Verdict:
+    """Return the verdict, or a denial if another session holds what the call may write."""
+    try:
+        if write_scopes.holder(reader, session_id, scopes) is None:
+            return verdict
+    except Exception:  # noqa: BLE001  (a gate that raises denies)
+        return undecidable()
+    held = {"decision": Decision.DENY, "reason": Reason.WRITE_SCOPE_HELD.value, "grants": ()}
+    return msgspec.structs.replace(verdict, **held)
 
 
 def _authority(reader: Reader, session_id: SessionId, policy: HearingPolicy) -> Authority | None:

@@ -10,8 +10,9 @@ from handshake.gate import answering
 from handshake.gate.tool_gate import Settle, Settled
 from handshake.gate.tool_records import Begun, CallOutcome
 from handshake.kernel.asked_call import AskedCall
-from handshake.kernel.ids import ArtifactId, is_uuid
+from handshake.kernel.ids import ArtifactId, SessionId, is_uuid
 from handshake.kernel.judgement import Verdict
+from handshake.kernel.queue import RunQueue
 from handshake.operations import tool_calls
 from handshake.operations.keeping import Keeping
 from handshake.operations.tool_hearing import CallPolicy, hear
@@ -22,10 +23,22 @@ T = TypeVar("T")
 
 
 class StoredToolRecords:
-    """Tool calls in a store; one object per runtime."""
+    """Tool calls in a store; one object per runtime.
 
-    def __init__(self, store: Store, policy: CallPolicy, keeping: Keeping, clock: Clock, epoch: int) -> None:
+    Args:
+        store: the store.
+        queue: holds back a session that waits for what another one writes.
+        policy: what other operations know of sessions.
+        keeping: keeps outcomes until they are stored.
+        clock: time.
+        epoch: of this runtime.
+    """
+
+    def __init__(
+        self, store: Store, queue: RunQueue, policy: CallPolicy, keeping: Keeping, clock: Clock, epoch: int
+    ) -> None:
         self._store = store
+        self._queue = queue
         self._policy = policy
         self._keeping = keeping
         self._clock = clock
@@ -48,6 +61,8 @@ class StoredToolRecords:
                 settle=settle,
             )
             ran[:] = [begun]
+            if tool_calls.is_held(begun.verdict) and not asked.dry_run:
+                self._queue.hold(SessionId(asked.session_id or ""))
             return begun
 
         try:

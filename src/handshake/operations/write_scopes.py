@@ -38,34 +38,43 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     """Who holds what it waits for."""
 
 
-def take(tx: Tx, queue: RunQueue, session: Session, scopes: Sequence[str]) -> SessionId | None:
-    """Give `session` its write scopes, all of them or none; return who holds one of them, None if it has them now.
-
-    A session that does not get them is BLOCKED, which is told, until they are free. Taking what it has is the same.
-    Touches the queue: it is the last step of its unit.
-
-    Args:
-        tx: the unit of work; it also records the call that wants to write.
-        queue: holds back what a BLOCKED session has queued.
-        session: as it is stored.
-        scopes: workspace-relative globs, as its effective grants have them.
+def holder(reader: Reader, session_id: SessionId, scopes: Sequence[str]) -> SessionId | None:
+    """Return who holds one of the scopes that a session would take with its next call, or None if nobody does.
 
     Raises:
         TooLarge: more than `MAX_WRITE_SCOPES`.
     """
     if len(scopes) > MAX_WRITE_SCOPES:
         raise TooLarge(field="write_scopes", limit=MAX_WRITE_SCOPES)
-    wanted = set(scopes) - {str(scope) for (scope,) in tx.rows("write_scope_of", {"session_id": session.session_id})}
+    wanted = _wanted(reader, session_id, scopes)
     if not wanted:
         return None
-    others = [one for one in _holdings(tx.rows("write_scope_all")) if one.session_id != session.session_id]
-    holder = holder_of(wanted, others)
-    if holder is None:
-        for scope in sorted(wanted):
+    found = holder_of(wanted, _of_others(reader, session_id))
+    return None if found is None else found.session_id
+
+
+def take(tx: Tx, session: Session, scopes: Sequence[str]) -> SessionId | None:
+    """Give `session` its write scopes, all of them or none; return who holds one of them, None if it has them now.
+
+    A session that does not get them is BLOCKED, which is told, until they are free; the caller holds it back in the
+    queue, as the last step of its unit. Taking what it has is the same.
+
+    Args:
+        tx: the unit of work; it also records the call that wants to write.
+        session: as it is stored.
+        scopes: workspace-relative globs, as its effective grants have them.
+
+    Raises:
+        TooLarge: more than `MAX_WRITE_SCOPES`.
+    """
+    found = holder(tx, session.session_id, scopes)
+    wanted = sorted(_wanted(tx, session.session_id, scopes))
+    if found is None:
+        for scope in wanted:
             tx.run("write_scope_take", {"session_id": session.session_id, "scope": scope, "now_us": tx.now_us})
         return None
     tx.append(
-        WorkspaceDenied(holder_session_id=holder.session_id, reason=ScopeOverlap.code, session_id=session.session_id),
+        WorkspaceDenied(holder_session_id=found, reason=ScopeOverlap.code, session_id=session.session_id),
         about(session, Actor.SYSTEM),
     )
     before = tx.rows("write_scope_waiting_of", {"session_id": session.session_id})
@@ -74,11 +83,10 @@ def take(tx: Tx, queue: RunQueue, session: Session, scopes: Sequence[str]) -> Se
         move(tx, session, after, reason=OVERLAPS, actor=Actor.SYSTEM)
     tx.run("write_scope_wait_over", {"session_id": session.session_id})
     since_us = min((int(str(row[2])) for row in before), default=tx.now_us)
-    for scope in sorted(wanted):
-        waiting = {"session_id": session.session_id, "scope": scope, "holder_session_id": holder.session_id}
+    for scope in wanted:
+        waiting = {"session_id": session.session_id, "scope": scope, "holder_session_id": found}
         tx.run("write_scope_wait", {**waiting, "since_us": since_us})
-    queue.hold(session.session_id)
-    return holder.session_id
+    return found
 
 
 def release(tx: Tx, queue: RunQueue, session_id: SessionId) -> None:
@@ -113,6 +121,14 @@ def held_by(reader: Reader, session_id: SessionId) -> Held:
     scopes = tuple(str(scope) for (scope,) in reader.rows("write_scope_of", {"session_id": session_id}))
     waits = reader.rows("write_scope_waiting_of", {"session_id": session_id})
     return Held(scopes, SessionId(str(waits[0][1])) if waits else None)
+
+
+def _wanted(reader: Reader, session_id: SessionId, scopes: Sequence[str]) -> set[str]:
+    return set(scopes) - {str(scope) for (scope,) in reader.rows("write_scope_of", {"session_id": session_id})}
+
+
+def _of_others(reader: Reader, session_id: SessionId) -> list[Holding]:
+    return [one for one in _holdings(reader.rows("write_scope_all")) if one.session_id != session_id]
 
 
 def _wait_for_others(tx: Tx, waiting: Iterable[Holding], held: Sequence[Holding]) -> None:

@@ -100,7 +100,7 @@ async def test_result_that_does_not_fit_is_an_error(value: dict[str, Any], code:
 @requirement("gate.idempotency.returns_recorded")
 async def test_same_key_gives_the_recorded_result_without_a_second_effect() -> None:
     door = await Door.open()
-    session = await door.session("fs.write")
+    session = await door.session("fs.write:src/**")
     first = await door.call(session, idempotency_key="k", tool_call_id="one")
     again = await door.call(session, idempotency_key="k", tool_call_id="two")
     same = await door.call(session, idempotency_key="k", tool_call_id="one")
@@ -108,8 +108,8 @@ async def test_same_key_gives_the_recorded_result_without_a_second_effect() -> N
     assert len(door.tool.calls) == 1
     assert fault(await door.call(session, {"path": "src/b"}, idempotency_key="k"))[2] == "key_reused"
     assert [one["ok"] for one in door.told("tool_call")] == [True, True, True, False]
-    other = await door.session("fs.write")
-    assert (await door.call(other, idempotency_key="k")).ok
+    other = await door.session("fs.write:docs/**")
+    assert (await door.call(other, {"path": "docs/a"}, idempotency_key="k")).ok
     assert len(door.tool.calls) == 2
 
 
@@ -145,10 +145,11 @@ async def test_key_of_a_call_that_still_runs_is_in_use() -> None:
 
 async def test_id_of_a_call_is_used_once() -> None:
     door = await Door.open()
-    session = await door.session("fs.write")
+    session = await door.session("fs.write:src/**")
     assert (await door.call(session, tool_call_id="one")).ok
     assert fault(await door.call(session, tool_call_id="one"))[2] == "call_id_repeated"
-    assert (await door.call(await door.session("fs.write"), tool_call_id="one")).ok
+    other = await door.session("fs.write:docs/**")
+    assert (await door.call(other, {"path": "docs/a"}, tool_call_id="one")).ok
     assert len(door.rows(session)) == 1
     assert len(door.told("tool_call")) == 3
 

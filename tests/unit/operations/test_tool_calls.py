@@ -190,7 +190,9 @@ async def test_call_whose_runtime_died_is_unknown_until_somebody_decides() -> No
     asked = door.gate._reader.envelope(door.envelope(session, idempotency_key="k"), LOCAL)
     begun = await door.records.begin(asked, has_sandbox=True, deadline_us=2**60, settle=None)
     assert begun.settled is None
-    door.records = StoredToolRecords(door.store, door.policy, door.keeping, door.stage.clock, door.stage.epoch + 1)
+    door.records = StoredToolRecords(
+        door.store, door.stage.queue, door.policy, door.keeping, door.stage.clock, door.stage.epoch + 1
+    )
     door.gate._records = door.records
     again = await door.call(session, idempotency_key="k")
     assert isinstance(again.error, CallError)

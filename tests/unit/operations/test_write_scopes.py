@@ -21,7 +21,10 @@ async def take(stage: Stage, session_id: SessionId, *scopes: str) -> SessionId |
     """Take scopes as a tool call does; return who holds one of them."""
 
     def unit(tx: Tx) -> SessionId | None:
-        return write_scopes.take(tx, stage.queue, records.session(tx, session_id), scopes)
+        holder = write_scopes.take(tx, records.session(tx, session_id), scopes)
+        if holder is not None:
+            stage.queue.hold(session_id)
+        return holder
 
     stage.clock.advance(1)
     return await stage.store.write(unit)
