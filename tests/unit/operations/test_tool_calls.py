@@ -85,6 +85,7 @@ async def test_uses_are_counted_at_once_however_many_calls_come_together() -> No
     await give(door, session, constraints=Constraints(max_uses=3))
     answers = await asyncio.gather(*(door.call(session) for _ in range(12)))
     assert sum(one.ok for one in answers) == len(door.tool.calls) == 3
+    await door.stage.batch(door.stage.completing(session))
     once = await door.stage.create()
     await give(door, once, lifetime=Lifetime.ONCE)
     answers = await asyncio.gather(*(door.call(once) for _ in range(5)))
