@@ -148,6 +148,8 @@ MAX_OFFERED_TOOLS = 50
 """Tools that one search for tools returns: more is no answer."""
 MAX_FILE_THREADS = 4
 """Calls of file tools that are carried out at once: more only wait for the same disk."""
+MAX_WALK_THREADS = 2
+"""Listings and searches that are carried out at once, besides."""
 
 MAX_COMMAND_PROCESSES = 256
 """Processes of one sandboxed command: a parallel build fits, a fork bomb does not get far."""

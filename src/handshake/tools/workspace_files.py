@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from handshake.kernel import path_glob
-from handshake.kernel.settings import MAX_FILE_THREADS
+from handshake.kernel.settings import MAX_FILE_THREADS, MAX_WALK_THREADS
 from handshake.kernel.tools import files
 from handshake.ports.tool import ToolContext, ToolPass, ToolResult
 from handshake.tools.editing import patch, write
@@ -32,6 +32,8 @@ _FUNCTIONS: Mapping[str, Callable[[Mapping[str, Any], ToolContext, Stop], ToolRe
     files.PATCH: patch,
 }
 _WRITING = frozenset({files.WRITE, files.PATCH})
+_WALKING = frozenset({files.LIST, files.SEARCH})
+"""Calls that may take long; they have threads of their own, so that nothing short waits behind them."""
 
 
 class WorkspaceFiles:
@@ -44,6 +46,7 @@ class WorkspaceFiles:
 
     def __init__(self, trusted: tuple[str, ...] = ()) -> None:
         self._threads = ThreadPoolExecutor(MAX_FILE_THREADS, thread_name_prefix="files")
+        self._walkers = ThreadPoolExecutor(MAX_WALK_THREADS, thread_name_prefix="walks")
         self._trusted = [matching(path_glob.with_all_inside(path_glob.parse(one))) for one in trusted]
 
     async def run(self, tool_pass: ToolPass, tool_id: str, args: Mapping[str, Any], context: ToolContext) -> ToolResult:
@@ -54,14 +57,17 @@ class WorkspaceFiles:
         """
         tool_pass.spend()
         over = threading.Event()
-        loop = asyncio.get_running_loop()
-        alarm = loop.call_later(context.timeout_ms / 1_000 * _SHARE_OF_TIME, over.set)
-        done = loop.run_in_executor(self._threads, _FUNCTIONS[tool_id], args, context, over.is_set)
+        seconds = context.timeout_ms / 1_000 * _SHARE_OF_TIME
+        alarm = asyncio.get_running_loop().call_later(seconds, over.set)
+        threads = self._walkers if tool_id in _WALKING else self._threads
+        working = threads.submit(_FUNCTIONS[tool_id], args, context, over.is_set)
+        done = asyncio.wrap_future(working)
         try:
             result = await asyncio.shield(done)
         except asyncio.CancelledError:
             over.set()
-            await asyncio.wait((done,))
+            if not working.cancel():
+                await asyncio.wait((done,))
             raise
         except OSError as failure:
             raise failed(failure.errno, ()) from failure
@@ -71,7 +77,8 @@ class WorkspaceFiles:
 
     async def close(self) -> None:
         """Let the threads end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._walkers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _is_trusted(self, tool_id: str, result: ToolResult, root: str) -> bool:
         """Return whether a result holds only what the runtime says itself, and content of trusted files."""

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from handshake.kernel.settings import MAX_FOUND_LINE_CHARS, MAX_PATTERN_LINE_CHARS, MAX_TOOL_FILE_BYTES
+from handshake.kernel.settings import (
+    MAX_FILE_THREADS,
+    MAX_FOUND_LINE_CHARS,
+    MAX_PATTERN_LINE_CHARS,
+    MAX_TOOL_FILE_BYTES,
+)
 from handshake.kernel.tools import files
 from handshake.ports.tool import Reach, ToolFailed, ToolResult
 from handshake.tools.workspace_files import WorkspaceFiles
@@ -412,6 +418,24 @@ async def test_a_cancelled_call_has_ended_when_it_says_so(tool: WorkspaceFiles, 
         for name in left:
             assert (root / "src" / name).stat().st_size == 100_000
             (root / "src" / name).unlink()
+
+
+async def test_a_call_that_waits_for_a_thread_is_cancelled_at_once_and_never_carried_out(
+    tool: WorkspaceFiles, root: Path
+) -> None:
+    free = threading.Event()
+    held = [tool._threads.submit(free.wait) for _ in range(MAX_FILE_THREADS)]
+    args = {"path": "src/never", "content": "x"}
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(tool.run(a_pass(files.WRITE), files.WRITE, args, context(str(root), EVERYTHING)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not any(one.done() for one in held)
+    free.set()
+    await tool.run(a_pass(files.READ), files.READ, {"path": "src/a.py"}, context(str(root), EVERYTHING))
+    assert not (root / "src" / "never").exists()
 
 
 async def test_a_call_whose_time_is_over_changes_nothing_or_says_that_there_is_more(call: Call, root: Path) -> None:
