@@ -27,6 +27,7 @@ WATCHED = CONNECTIONS | PROCESSES | LOOKUPS
 MAY_CONNECT = ("providers/http_transport.py", "providers/locality.py", "testing/", "tools/sandbox/self_test.py")
 MAY_START = (
     "bench/peers/environment.py",
+    "bench/sandbox.py",
     "bench/start.py",
     "testing/",
     "tools/git.py",

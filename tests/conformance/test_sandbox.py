@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from handshake.runners.machine import new_event_loop
 from handshake.tools.sandbox import plan
 from handshake.tools.sandbox.orders import HOST, LANDLOCK
 from handshake.tools.sandbox.policy import Limits, NotConfined, Outcome, Policy
@@ -102,6 +103,43 @@ def said(outcome: Outcome) -> str:
 async def test_the_self_test_gets_nothing_that_it_must_not_get(backend: str) -> None:
     finding = await self_test(lambda policy: run_in(backend, policy), plan.interpreter_places())
     assert (finding.missing, finding.breaches) == ("", ())
+
+
+@requirement("gate.sandbox.confines")
+@every_backend
+def test_on_the_runtime_s_own_event_loop_it_gets_nothing_either(backend: str) -> None:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        finding = runner.run(self_test(lambda policy: run_in(backend, policy), plan.interpreter_places()))
+    assert (finding.missing, finding.breaches) == ("", ())
+
+
+@every_backend
+def test_streams_are_pipes_on_the_runtime_s_own_event_loop_too(backend: str, root: Path) -> None:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        outcome = runner.run(ran(backend, root, "sh", "-c", "cat; test -p /dev/fd/1 && test -p /dev/fd/2", stdin=b"in"))
+    assert said(outcome) == "in"
+    if backend != LANDLOCK:  # which shows nothing of /proc
+        assert outcome.exit_code == 0
+
+
+async def test_a_program_is_talked_to_until_it_is_closed(root: Path) -> None:
+    marker = f"5{os.getpid()}.25"
+    script = f"setsid sleep {marker} & while read line; do echo got $line; head -c 1000000 /dev/zero >&2; done"
+    policy = Policy(
+        argv=("sh", "-c", script),
+        root=str(root),
+        cwd=str(root),
+        environment=(("PATH", PATH),),
+        limits=Limits(timeout_ms=60_000),
+    )
+    pipes = await Sandbox().open(policy)
+    for word in (b"one", b"two"):
+        await pipes.write(word + b"\n")
+        assert await pipes.read(100) == b"got " + word + b"\n"
+    await pipes.close()
+    await pipes.close()
+    assert await pipes.read(100) == b""
+    assert running(marker) == []
 
 
 @requirement("gate.sandbox.fail_closed", "gate.sandbox.confines")

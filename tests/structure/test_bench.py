@@ -48,6 +48,7 @@ GOALS = {
     "decision": "at_most=8",
     "decision_growth": "at_most=1.5",
     "path_check": "at_most=25",
+    "sandbox_start": "at_most=25",
     "import_handshake": "at_most=150",
     "handshake_help": "at_most=250",
     "memory_idle_sessions": "at_most=60",

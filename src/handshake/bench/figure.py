@@ -175,6 +175,12 @@ TABLE: dict[str, Kind] = {
         says="Opening a file for a tool of a session with 200 granted folders: beneath the workspace, then judged.",
         at_most=25,
     ),
+    "sandbox_start": Kind(
+        bench="gate",
+        unit=MS,
+        says="Running a command that does nothing in the sandbox, over running it bare.",
+        at_most=25,
+    ),
     "import_handshake": Kind(bench="start", unit=MS, says="A whole process that imports `handshake`.", at_most=150),
     "first_use": Kind(bench="start", unit=MS, says="A whole process that also resolves `open_workspace`."),
     "handshake_help": Kind(bench="start", unit=MS, says="A whole process `handshake --help`.", at_most=250),

@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Mapping
 
-from handshake.bench import paths
+from handshake.bench import paths, sandbox
 from handshake.bench.figure import Figure, figure, median
 from handshake.bench.peers.environment import PeerDecisions
 from handshake.bench.workbench import Workbench
@@ -45,6 +45,7 @@ def measure(bench: Workbench, peers: Mapping[str, PeerDecisions]) -> dict[str, F
         "decision_denied": figure("decision_denied", denied[shown]),
         "decision_growth": figure("decision_growth", growth, by_size=by_size),
         **paths.measure(bench),
+        **sandbox.measure(bench),
     }
 
 

@@ -22,13 +22,13 @@ _LOOK_S = 0.05
 _TERM, _KILL, _STOP = 15, 9, 19
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MS_PER_S = 1_000
+_MOST_DESCRIPTORS = 2**31 - 1
 _MAX_STATUS_BYTES = 65_536
 
 
 def main(orders_fd: int, control_fd: int, status_fd: int) -> None:
     """Carry the orders out, and tell on `status_fd` how it ended."""
-    for one in (orders_fd, control_fd, status_fd):
-        os.set_inheritable(one, False)
+    _keep_only(orders_fd, control_fd, status_fd)
     with open(orders_fd, "rb") as file:
         orders = decoded(file.read())
     told = _Told(status_fd)
@@ -38,6 +38,16 @@ def main(orders_fd: int, control_fd: int, status_fd: int) -> None:
         told.failed(failure)
         return
     watch.until_end(control_fd)
+
+
+def _keep_only(*kept: int) -> None:
+    """Close what was inherited by mistake: some event loops pass on more descriptors than they were told."""
+    after = 3
+    for one in sorted(kept):
+        os.set_inheritable(one, False)
+        os.closerange(after, one)
+        after = one + 1
+    os.closerange(after, _MOST_DESCRIPTORS)
 
 
 class _Told:

@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import os
 
-from handshake.tools.sandbox.orders import Orders
-from handshake.tools.sandbox.running import gone, start
+from handshake.tools.sandbox.running import Started
 
 
 class ConfinedPipes:
     """The standard streams of a program in the sandbox; what it writes to its errors is dropped."""
 
-    def __init__(self, orders: Orders) -> None:
-        self._orders = orders
-
-    async def open(self) -> None:
-        """Start the program. That it could not be confined shows as its end."""
-        self._started = await start(self._orders, keeps_errors=False)
+    def __init__(self, started: Started) -> None:
+        self._started = started
 
     async def read(self, most_bytes: int) -> bytes:
         """Return the next bytes that it wrote, or none once it has closed its output."""
-        stream = self._started.process.stdout
-        assert stream is not None
-        return await stream.read(most_bytes)
+        return await self._started.stdout.read(most_bytes)
 
     async def write(self, data: bytes) -> None:
         """Hand it bytes; raises `OSError` if it no longer reads."""
-        stream = self._started.process.stdin
-        assert stream is not None
-        stream.write(data)
-        await stream.drain()
+        self._started.stdin.write(data)
+        await self._started.stdin.drain()
 
     async def close(self) -> None:
         """End it, and what it started, within a second; a second call does nothing."""
-        process, control, status_read = self._started
-        if control.end():
-            assert process.stdin is not None
-            process.stdin.close()
-            await gone(process)
-            os.close(status_read)
+        if self._started.control.end():
+            await self._started.end()
+            self._started.disconnect()
+            os.close(self._started.status_read)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -79,60 +80,113 @@ class Control:
         return fd >= 0
 
 
-class Started(NamedTuple):
-    """A launcher that has its orders."""
+class Started:
+    """A launcher that has its orders, and the three streams of its command.
 
-    process: asyncio.subprocess.Process
-    control: Control
-    status_read: int
+    The streams are pipes, which some event loops would not have made: a socket cannot be opened as `/dev/stdout`.
+    """
+
+    def __init__(self, control: Control, status_read: int) -> None:
+        self.control = control
+        self.status_read = status_read
+        self.process: asyncio.subprocess.Process
+        self.stdin: asyncio.StreamWriter
+        self.stdout: asyncio.StreamReader
+        self.stderr: asyncio.StreamReader
+        self._transports: list[asyncio.BaseTransport] = []
+
+    async def connect(self, stdin: int, stdout: int, stderr: int) -> None:
+        """Take over this process's ends of the pipes."""
+        loop = asyncio.get_running_loop()
+        self.stdout, self.stderr = [await self._readable(loop, one) for one in (stdout, stderr)]
+        protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
+        transport, _ = await loop.connect_write_pipe(lambda: protocol, os.fdopen(stdin, "wb", 0))
+        self._transports.append(transport)
+        self.stdin = asyncio.StreamWriter(transport, protocol, None, loop)
+
+    async def _readable(self, loop: asyncio.AbstractEventLoop, end: int) -> asyncio.StreamReader:
+        reader = asyncio.StreamReader()
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(end, "rb", 0)
+        )
+        self._transports.append(transport)
+        return reader
+
+    def disconnect(self) -> None:
+        """Let go of the pipes."""
+        for one in self._transports:
+            one.close()
+
+    async def end(self) -> None:
+        """Tell the launcher to end, and wait until it has, which is the end of its command; by force if need be."""
+        self.control.end()
+        try:
+            async with asyncio.timeout(COMMAND_END_MS / _MS_PER_S):
+                await self.process.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
 
 
 async def start(orders: Orders, *, keeps_errors: bool = True) -> Started:
-    """Start a launcher; its streams are those of the command."""
+    """Start a launcher; cancelled, it ends what it has started. Errors that are not kept are dropped by the system."""
     whole = encoded(orders)
+    pipes = [os.pipe() for _ in range(5)]
+    (stdin_read, stdin_write), (stdout_read, stdout_write), (stderr_read, stderr_write), control, status = pipes
     orders_fd = os.memfd_create("orders")
-    control_read, control_write = os.pipe()
-    status_read, status_write = os.pipe()
-    given = (orders_fd, control_read, status_write)
-    control = Control(control_write)
+    started = Started(Control(control[1]), status[0])
+    given = (orders_fd, control[0], status[1])
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    theirs = (stdin_read, stdout_write, stderr_write if keeps_errors else null)
     try:
         os.write(orders_fd, whole)
         os.lseek(orders_fd, 0, os.SEEK_SET)
-        process = await _spawned(given, control, keeps_errors=keeps_errors)
+        await _unbroken(started, _spawned(given, theirs))
     except BaseException:
-        control.end()
-        os.close(status_read)
+        started.control.end()
+        for one in (stdin_write, stdout_read, stderr_read, status[0]):
+            os.close(one)
         raise
     finally:
-        for one in given:
+        for one in (*given, stdin_read, stdout_write, stderr_write, null):
             os.close(one)
-    return Started(process, control, status_read)
+    try:
+        await started.connect(stdin_write, stdout_read, stderr_read)
+    except BaseException:
+        await started.end()
+        started.disconnect()
+        os.close(started.status_read)
+        raise
+    return started
 
 
-async def _spawned(given: tuple[int, int, int], control: Control, *, keeps_errors: bool) -> asyncio.subprocess.Process:
-    """Start the launcher's process, and hear of a cancelling only afterwards.
+async def _spawned(given: tuple[int, int, int], streams: tuple[int, int, int]) -> asyncio.subprocess.Process:
+    stdin, stdout, stderr = streams
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", "-c", _START, _SOURCES, *map(str, given)),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=given,
+        env={},
+        cwd="/",
+        start_new_session=True,
+    )
 
-    Broken off, a start kills what it started; a launcher that is killed cannot end what it has started itself.
+
+async def _unbroken(started: Started, spawning: Coroutine[None, None, asyncio.subprocess.Process]) -> None:
+    """Let a start come to its end, and hear of a cancelling only afterwards.
+
+    Broken off, it kills what it started; a launcher that is killed cannot end what it has started itself.
     """
     async with asyncio.TaskGroup() as tasks:
-        spawning = tasks.create_task(
-            asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", "-c", _START, _SOURCES, *map(str, given)),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE if keeps_errors else asyncio.subprocess.DEVNULL,
-                pass_fds=given,
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
-        )
+        task = tasks.create_task(spawning)
         try:
-            return await asyncio.shield(spawning)
+            started.process = await asyncio.shield(task)
         except asyncio.CancelledError:
-            process = await spawning
-            control.end()
-            await gone(process)
+            started.process = await task
+            await started.end()
             raise
 
 
@@ -144,27 +198,20 @@ async def run(orders: Orders, limits: Limits, stdin: bytes = b"") -> Outcome:
     """
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    process, control, status_read = await start(orders)
+    started = await start(orders)
     outputs = _Output(limits.kept_bytes), _Output(limits.kept_bytes)
     try:
-        await _carry(process, outputs, stdin, limits, control)
+        await _carry(started, outputs, stdin, limits)
     finally:
-        control.end()
-        await gone(process)
-        report = _report(status_read)
-    return _outcome(orders, report, outputs, control, round((loop.time() - begun) * _MS_PER_S))
+        await started.end()
+        started.disconnect()
+        report = _report(started.status_read)
+    return _outcome(orders, report, outputs, started.control, round((loop.time() - begun) * _MS_PER_S))
 
 
-async def _carry(
-    process: asyncio.subprocess.Process,
-    outputs: tuple[_Output, _Output],
-    stdin: bytes,
-    limits: Limits,
-    control: Control,
-) -> None:
+async def _carry(started: Started, outputs: tuple[_Output, _Output], stdin: bytes, limits: Limits) -> None:
     """Feed the command and drain both outputs until all of them are closed."""
-    assert process.stdout is not None
-    assert process.stderr is not None
+    control = started.control
 
     async def drain(stream: asyncio.StreamReader, output: _Output) -> None:
         while chunk := await stream.read(_CHUNK_BYTES):
@@ -174,31 +221,18 @@ async def _carry(
                 control.end()
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_feed(process, stdin))
-        tasks.create_task(drain(process.stdout, outputs[0]))
-        tasks.create_task(drain(process.stderr, outputs[1]))
-        await process.wait()
+        tasks.create_task(_feed(started.stdin, stdin))
+        tasks.create_task(drain(started.stdout, outputs[0]))
+        tasks.create_task(drain(started.stderr, outputs[1]))
+        await started.process.wait()
 
 
-async def _feed(process: asyncio.subprocess.Process, stdin: bytes) -> None:
+async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
     """Write all of the input, or as much as the command reads before it ends."""
-    assert process.stdin is not None
     with suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.write(stdin)
-        await process.stdin.drain()
-    process.stdin.close()
-
-
-async def gone(process: asyncio.subprocess.Process) -> None:
-    """Wait for the end of the launcher, which is the end of its command; by force if it does not come."""
-    waiting = asyncio.timeout(COMMAND_END_MS / _MS_PER_S)
-    try:
-        async with waiting:
-            await process.wait()
-    except TimeoutError:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        stream.write(data)
+        await stream.drain()
+    stream.close()
 
 
 def _report(status_read: int) -> _Report:

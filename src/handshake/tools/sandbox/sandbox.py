@@ -51,6 +51,13 @@ class Sandbox:
                 return one
         raise NotConfined("no_backend")
 
+    async def can_confine(self) -> bool:
+        """Return whether commands can be confined on this machine."""
+        for one in self._backends:
+            if (await self.finding(one)).is_good:
+                return True
+        return False
+
     async def finding(self, backend: str) -> Finding:
         """Return what the self-test of one backend found; it is run once in a process."""
         async with self._testing:
@@ -81,9 +88,8 @@ class Sandbox:
             raise NotConfined("no_namespaces")
         whole = msgspec.structs.replace(policy, read=(*policy.read, *self._read))
         options = bubblewrap.wrapper(whole) if backend == BUBBLEWRAP else ()
-        pipes = ConfinedPipes(plan.orders_for(whole, backend, wrapper=options))
-        await pipes.open()
-        return pipes
+        orders = plan.orders_for(whole, backend, wrapper=options)
+        return ConfinedPipes(await running.start(orders, keeps_errors=False))
 
 
 async def run_on_host(policy: Policy, stdin: bytes = b"") -> Outcome:
