@@ -45,7 +45,7 @@ from handshake.scheduler.desk_expiry import DeskExpiry
 from handshake.scheduler.dispatcher import Dispatcher
 from handshake.storage import signing, workspace_folder
 from handshake.storage.ballast import Ballast
-from handshake.storage.config_file import home_folder, read_layer, user_file
+from handshake.storage.config_file import account_home, home_folder, read_layer, user_file
 from handshake.storage.files import OsFiles
 from handshake.storage.instance_lock import Holder, InstanceLock, is_held, read_holder
 from handshake.storage.readonly_store import ReadOnlyStore
@@ -53,7 +53,7 @@ from handshake.storage.schema import engine_version
 from handshake.storage.secrets import Secrets
 from handshake.storage.signing import SigningKey
 from handshake.storage.sqlite_store import Place, SqliteStore, create, free_bytes_of
-from handshake.storage.trusted_configs import ConfigTrust, TrustedConfigs, state_folder
+from handshake.storage.trusted_configs import ConfigTrust, TrustedConfigs, state_folders
 from handshake.storage.workspace_folder import WorkspaceFolder
 
 __all__ = [
@@ -134,7 +134,7 @@ def configure(root: Path | None, flags: Mapping[str, str] | None = None) -> Conf
 
 def trusted_configs() -> TrustedConfigs:
     """Return the records of which configurations this user made or accepted."""
-    return TrustedConfigs(state_folder(os.environ, home_folder()), MachineChance())
+    return TrustedConfigs(state_folders(os.environ, home_folder(), account_home()), MachineChance())
 
 
 def init_workspace(root: Path) -> WorkspaceFolder:

@@ -7,6 +7,7 @@ Source:
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import stat
 import tomllib
@@ -41,6 +42,15 @@ def home_folder() -> Path:
     try:
         home = Path.home()
     except RuntimeError:
+        return Path(os.devnull)
+    return home if home.is_absolute() else Path(os.devnull)
+
+
+def account_home() -> Path:
+    """Return the home that this machine's accounts name for the user, whatever the environment says."""
+    try:
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
         return Path(os.devnull)
     return home if home.is_absolute() else Path(os.devnull)
 

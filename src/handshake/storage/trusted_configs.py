@@ -8,7 +8,7 @@ copied or published says nothing: the record also names the folder, by its path 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -35,14 +35,21 @@ MARK_BITS = 256
 _MARK_CHARS = MARK_BITS // 4
 
 
-def state_folder(variables: Mapping[str, str], home: Path) -> Path:
-    """Return where the user's records are.
+def state_folders(variables: Mapping[str, str], *homes: Path) -> tuple[Path, ...]:
+    """Return where the user's records are: where the environment says, and in the account's own home.
+
+    A command may run with another `HOME`, as under `sudo` or in a test; it is the same person's.
+
+    Args:
+        variables: the environment.
+        homes: the home that the environment names, and the account's.
 
     Source:
         XDG Base Directory Specification 0.8: a relative `XDG_STATE_HOME` is ignored.
     """
     given = Path(variables.get("XDG_STATE_HOME", ""))
-    return (given if given.is_absolute() else home / ".local" / "state") / "handshake" / "trust"
+    states = [*([given] if given.is_absolute() else []), *(home / ".local" / "state" for home in homes)]
+    return tuple(dict.fromkeys(state / "handshake" / "trust" for state in states))
 
 
 class ConfigTrust(msgspec.Struct, frozen=True):
@@ -65,12 +72,13 @@ class TrustedConfigs:
     """The records of one user.
 
     Args:
-        folder: where they lie, as `state_folder` gives it; it need not exist.
+        folders: where they lie, as `state_folders` gives them; they need not exist. New ones go into the first.
         chance: where new marks come from.
     """
 
-    def __init__(self, folder: Path, chance: Chance) -> None:
-        self._folder = folder
+    def __init__(self, folders: Sequence[Path], chance: Chance) -> None:
+        self._folder = folders[0]
+        self._folders = folders
         self._chance = chance
 
     def look(self, place: WorkspaceFolder) -> ConfigTrust:
@@ -127,13 +135,19 @@ class TrustedConfigs:
     def _record(self, place: WorkspaceFolder) -> TrustRecord | None:
         try:
             mark = OsFiles().read(place.mark, max_bytes=Bytes(_MARK_CHARS))
-            data = OsFiles().read(self._file(mark), max_bytes=Bytes(MAX_TRUST_RECORD_BYTES))
-            record = msgspec.json.decode(data, type=TrustRecord)
             status = place.folder.stat()
-        except (OSError, ValueError, msgspec.MsgspecError):
+        except OSError:
             return None
-        is_there = record.folder == str(place.folder.resolve())
-        return record if is_there or (record.device, record.inode) == (status.st_dev, status.st_ino) else None
+        for folder in self._folders:
+            try:
+                data = OsFiles().read(folder / _name_of(mark), max_bytes=Bytes(MAX_TRUST_RECORD_BYTES))
+                record = msgspec.json.decode(data, type=TrustRecord)
+            except (OSError, ValueError, msgspec.MsgspecError):
+                continue
+            is_there = record.folder == str(place.folder.resolve())
+            if is_there or (record.device, record.inode) == (status.st_dev, status.st_ino):
+                return record
+        return None
 
     def _note(self, lies_in: Path, folder: Path, *, is_own: bool, accepted_sha256: str | None) -> None:
         """Write a new mark and its record; the record first, so that a mark that is there is known."""
@@ -142,7 +156,7 @@ class TrustedConfigs:
         status = lies_in.stat()
         record = TrustRecord(str(folder.resolve()), status.st_dev, status.st_ino, is_own, accepted_sha256)
         files.make_folder(self._folder)
-        files.write_new(self._file(mark), msgspec.json.encode(record))
+        files.write_new(self._folder / _name_of(mark), msgspec.json.encode(record))
         files.sync_folder(self._folder)
         spot = WorkspaceFolder(lies_in.parent, lies_in.name).mark
         new = spot.with_name(f"{spot.name}.{hashlib.sha256(mark).hexdigest()[:16]}.new")
@@ -150,5 +164,7 @@ class TrustedConfigs:
         files.rename(new, spot)
         files.sync_folder(lies_in)
 
-    def _file(self, mark: bytes) -> Path:
-        return self._folder / f"{hashlib.sha256(mark).hexdigest()}.json"
+
+def _name_of(mark: bytes) -> str:
+    """Return what the record of a mark is called; from the name nobody gets the mark."""
+    return f"{hashlib.sha256(mark).hexdigest()}.json"

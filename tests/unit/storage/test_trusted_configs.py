@@ -11,8 +11,9 @@ import pytest
 from handshake.bootstrap import configure, init_workspace, trusted_configs
 from handshake.kernel.config_trust import Standing
 from handshake.kernel.errors import InvalidRequest, StateConflict, StoreFailed
-from handshake.storage.trusted_configs import state_folder
+from handshake.storage.trusted_configs import TrustedConfigs, state_folders
 from handshake.storage.workspace_folder import WorkspaceFolder
+from handshake.testing.seeded_chance import SeededChance
 from handshake.workspace import open_workspace
 from tests.requirement import requirement
 from tests.unit.storage.test_git_index import git
@@ -126,7 +127,7 @@ def test_records_that_cannot_be_read_know_nothing(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     place = init_workspace(tmp_path / "work")
     place.config.write_text(DESK)
-    (record,) = state_folder(os.environ, tmp_path).iterdir()
+    (record,) = state_folders(os.environ, tmp_path)[0].iterdir()
     for broken in (b"", b"{}", b'{"folder": 1}', b"x" * 100_000):
         record.write_bytes(broken)
         assert standing_of(place) is Standing.FOREIGN
@@ -144,10 +145,20 @@ def test_a_state_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypat
     assert refused.value.context["reason"] == "cannot_record_trust"
 
 
-def test_state_of_a_user_is_where_xdg_says(tmp_path: Path) -> None:
-    assert state_folder({}, tmp_path) == tmp_path / ".local" / "state" / "handshake" / "trust"
-    assert state_folder({"XDG_STATE_HOME": "relative"}, tmp_path).is_relative_to(tmp_path)
-    assert state_folder({"XDG_STATE_HOME": "/s"}, tmp_path) == Path("/s/handshake/trust")
+def test_state_of_a_user_is_where_xdg_says_and_in_the_accounts_home(tmp_path: Path) -> None:
+    own = tmp_path / ".local" / "state" / "handshake" / "trust"
+    assert state_folders({}, tmp_path) == state_folders({"XDG_STATE_HOME": "relative"}, tmp_path, tmp_path) == (own,)
+    assert state_folders({"XDG_STATE_HOME": "/s"}, tmp_path) == (Path("/s/handshake/trust"), own)
+
+
+def test_records_are_found_under_another_home(tmp_path: Path) -> None:
+    chance = SeededChance(1)
+    place = brought(tmp_path / "work")
+    first = TrustedConfigs((tmp_path / "account",), chance)
+    first.accept(place, shown=first.look(place).sha256)
+    elsewhere = TrustedConfigs((tmp_path / "other", tmp_path / "account"), chance)
+    assert elsewhere.look(place).standing is Standing.ACCEPTED
+    assert TrustedConfigs((tmp_path / "other",), chance).look(place).standing is Standing.FOREIGN
 
 
 @pytest.mark.parametrize("more", ["keys", "state.db", "run"])
