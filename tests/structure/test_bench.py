@@ -47,6 +47,7 @@ GOALS = {
     "verify": "at_least=100000",
     "decision": "at_most=8",
     "decision_growth": "at_most=1.5",
+    "call_begun": "at_most=100",
     "path_check": "at_most=25",
     "sandbox_start": "at_most=25",
     "import_handshake": "at_most=150",

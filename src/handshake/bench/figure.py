@@ -169,6 +169,14 @@ TABLE: dict[str, Kind] = {
         at_most=1.5,
         sizes_in="µs",
     ),
+    "call_begun": Kind(
+        bench="gate",
+        unit=US,
+        says="One tool call of 64 at a time, of a session with 200 grants: checked, decided, its start recorded.",
+        at_most=100,
+    ),
+    "call": Kind(bench="gate", unit=US, says="The same to its recorded outcome, of a tool that answers at once."),
+    "call_denied": Kind(bench="gate", unit=US, says="The same where it is denied."),
     "path_check": Kind(
         bench="gate",
         unit=US,

@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Mapping
 
-from handshake.bench import paths, sandbox
+from handshake.bench import gated, paths, sandbox
 from handshake.bench.figure import Figure, figure, median
 from handshake.bench.peers.environment import PeerDecisions
 from handshake.bench.workbench import Workbench
@@ -44,6 +44,7 @@ def measure(bench: Workbench, peers: Mapping[str, PeerDecisions]) -> dict[str, F
         "decision": figure("decision", allowed[shown], peers=theirs),
         "decision_denied": figure("decision_denied", denied[shown]),
         "decision_growth": figure("decision_growth", growth, by_size=by_size),
+        **gated.measure(bench),
         **paths.measure(bench),
         **sandbox.measure(bench),
     }

@@ -44,6 +44,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of grants that one session holds."""
     decisions: int
     """Decisions of one round, for each number of grants."""
+    calls: int
+    """Calls of tools in one round."""
     peer_runs: int
     peer_alone: int
     peer_decisions: int
@@ -67,6 +69,7 @@ FULL = Plan(
     seeds=20,
     grants=(10, 200, 1_000),
     decisions=20_000,
+    calls=6_400,
     peer_runs=1_000,
     peer_alone=100,
     peer_decisions=500,
@@ -89,6 +92,7 @@ QUICK = Plan(
     seeds=4,
     grants=(10, 200, 1_000),
     decisions=5_000,
+    calls=1_920,
     peer_runs=256,
     peer_alone=10,
     peer_decisions=100,
@@ -111,6 +115,7 @@ SMALLEST = Plan(
     seeds=1,
     grants=(2, 4),
     decisions=8,
+    calls=8,
     peer_runs=8,
     peer_alone=2,
     peer_decisions=4,

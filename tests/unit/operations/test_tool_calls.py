@@ -13,52 +13,22 @@ from handshake.gate.tool_gate import Origin, Settled
 from handshake.gate.tool_records import Begun
 from handshake.kernel.approval import Approval, ApprovalKind
 from handshake.kernel.asked_call import AskedCall
-from handshake.kernel.authority import Authority
 from handshake.kernel.capability import SHIPPED
 from handshake.kernel.catalogue.tools import Transport
 from handshake.kernel.errors import IntegrityBroken, InvalidTransition
 from handshake.kernel.event import Context
 from handshake.kernel.grant import Constraints, Grant, Lifetime, Use
-from handshake.kernel.grant_settings import PolicyRules
 from handshake.kernel.htc import CallError
 from handshake.kernel.ids import SessionId
-from handshake.kernel.judgement import Reason, Verdict
+from handshake.kernel.judgement import Reason
 from handshake.kernel.tool_call import ToolCallState
 from handshake.operations import grants, tool_calls
-from handshake.operations.authorities import Authorities
 from handshake.operations.tool_records import StoredToolRecords
-from handshake.ports.store import Reader, Tx, Unit
-from handshake.testing.plain_policy import PlainPolicy
+from handshake.ports.store import Unit
+from handshake.testing.granted_policy import GrantedPolicy
 from tests.gating import LOCAL, TRACE, Door
 from tests.requirement import requirement
 from tests.running import content_of
-
-
-class StoredPolicy(PlainPolicy):
-    """Grants and approvals as they are stored; only questions stay in memory."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.authorities = Authorities(PolicyRules())
-
-    def authority(self, reader: Reader, session_id: SessionId) -> Authority:
-        return self.authorities.of(reader, session_id)
-
-    def approval(self, reader: Reader, asked: AskedCall, *, now_us: int) -> str | None:
-        found = grants.call_approval(reader, SessionId(asked.session_id or ""), asked.call_sha256, now_us=now_us)
-        return None if found is None else found.approval_id
-
-    def spend(self, tx: Tx, asked: AskedCall, verdict: Verdict) -> None:
-        grants.count_use(tx, verdict.grants, bytes_=len(asked.shown or b""), amount=asked.amount)
-        if verdict.approval_id is not None:
-            assert grants.use_approval(tx, verdict.approval_id)
-
-
-async def opened() -> Door:
-    door = await Door.open()
-    door.policy = StoredPolicy()
-    door.records._policy = door.policy
-    return door
 
 
 async def give(door: Door, session_id: SessionId, call_sha256: str | None = None, **fields: Any) -> str:
@@ -80,22 +50,21 @@ async def give(door: Door, session_id: SessionId, call_sha256: str | None = None
 
 @requirement("capability.sinks.are_constrained", "capability.lifetime.ends")
 async def test_uses_are_counted_at_once_however_many_calls_come_together() -> None:
-    door = await opened()
+    door = await Door.open(policy=GrantedPolicy())
     session = await door.stage.create()
-    await give(door, session, constraints=Constraints(max_uses=3))
+    await give(door, session, capability=SHIPPED.parse_rule("fs.write:src/**"), constraints=Constraints(max_uses=3))
     answers = await asyncio.gather(*(door.call(session) for _ in range(12)))
     assert sum(one.ok for one in answers) == len(door.tool.calls) == 3
-    await door.stage.batch(door.stage.completing(session))
     once = await door.stage.create()
-    await give(door, once, lifetime=Lifetime.ONCE)
-    answers = await asyncio.gather(*(door.call(once) for _ in range(5)))
+    await give(door, once, capability=SHIPPED.parse_rule("fs.write:docs/**"), lifetime=Lifetime.ONCE)
+    answers = await asyncio.gather(*(door.call(once, {"path": "docs/a"}) for _ in range(5)))
     assert sum(one.ok for one in answers) == 1
     door.stage.check()
 
 
 @requirement("capability.revoke.acts_at_once")
 async def test_what_is_revoked_between_two_calls_carries_the_second_no_more() -> None:
-    door = await opened()
+    door = await Door.open(policy=GrantedPolicy())
     session = await door.stage.create()
     approval_id = await give(door, session)
     assert (await door.call(session)).ok
@@ -106,11 +75,11 @@ async def test_what_is_revoked_between_two_calls_carries_the_second_no_more() ->
 
 @requirement("gate.approval.bound_to_call")
 async def test_approval_of_a_call_lets_one_of_many_equal_calls_pass() -> None:
-    door = await opened()
+    door = await Door.open(policy=(policy := GrantedPolicy()))
     session = await door.stage.create()
     await give(door, session, use=Use.ASK)
     await door.call(session)
-    [(question, _)] = door.policy.questions
+    [(question, _)] = policy.questions
     await give(door, session, question.call_sha256)
     answers = await asyncio.gather(*(door.call(session) for _ in range(6)))
     assert sum(one.ok for one in answers) == len(door.tool.calls) == 1
@@ -122,7 +91,7 @@ async def test_approval_of_a_call_lets_one_of_many_equal_calls_pass() -> None:
 
 @requirement("gate.idempotency.returns_recorded")
 async def test_equal_calls_with_one_key_have_one_effect() -> None:
-    door = await opened()
+    door = await Door.open(policy=GrantedPolicy())
     session = await door.stage.create()
     await give(door, session)
     answers = await asyncio.gather(*(door.call(session, idempotency_key="k") for _ in range(8)))
@@ -146,7 +115,7 @@ def requesting(door: Door, asked: AskedCall) -> Unit[int]:
 
 
 async def test_requested_calls_wait_in_their_order_and_are_the_ones_that_run() -> None:
-    door = await opened()
+    door = await Door.open(policy=GrantedPolicy())
     session = await door.stage.create()
     await give(door, session)
     asked = [asked_by_model(door, session, f"m{place}", place) for place in (1, 2, 3)]
@@ -165,12 +134,12 @@ async def test_requested_calls_wait_in_their_order_and_are_the_ones_that_run() -
 
 
 async def test_call_that_waits_for_a_person_is_refused_once() -> None:
-    door = await opened()
+    door = await Door.open(policy=(policy := GrantedPolicy()))
     session = await door.stage.create()
     await give(door, session, use=Use.ASK)
     await door.call(session)
     [row] = door.rows(session)
-    asked = door.policy.questions[0][0]
+    asked = policy.questions[0][0]
     context = Context(model_session_id=session)
     settled = await door.store.write(lambda tx: tool_calls.refuse(tx, asked, row, context, Reason.DENIED_BY_PERSON))
     error = settled.response.error
@@ -185,14 +154,14 @@ async def test_call_that_waits_for_a_person_is_refused_once() -> None:
 
 @requirement("gate.idempotency.returns_recorded", "gate.failure.denies")
 async def test_call_whose_runtime_died_is_unknown_until_somebody_decides() -> None:
-    door = await opened()
+    door = await Door.open(policy=(policy := GrantedPolicy()))
     session = await door.stage.create()
     await give(door, session)
     asked = door.gate._reader.envelope(door.envelope(session, idempotency_key="k"), LOCAL)
     begun = await door.records.begin(asked, has_sandbox=True, deadline_us=2**60, settle=None)
     assert begun.settled is None
     door.records = StoredToolRecords(
-        door.store, door.stage.queue, door.policy, door.keeping, door.stage.clock, door.stage.epoch + 1
+        door.store, door.stage.queue, policy, door.keeping, door.stage.clock, door.stage.epoch + 1
     )
     door.gate._records = door.records
     again = await door.call(session, idempotency_key="k")
@@ -211,7 +180,7 @@ def ending(door: Door, asked: AskedCall, begun: Begun) -> Unit[Settled]:
 
 
 async def test_outcome_counts_for_the_call_that_was_begun_and_once() -> None:
-    door = await opened()
+    door = await Door.open(policy=GrantedPolicy())
     session = await door.stage.create()
     await give(door, session)
     asked = door.gate._reader.envelope(door.envelope(session), LOCAL)
