@@ -17,14 +17,15 @@ from handshake.tools.sandbox.policy import NotConfined
 
 
 def write_places(root: str, scopes: Sequence[str]) -> tuple[str, ...]:
-    """Return absolute paths below `root`, none inside another; a folder that a scope names whole is made if missing.
+    """Return absolute paths below `root`, none inside another. What is not there yet is not made: nobody says whether
+    it should be a folder or a file.
 
     Raises:
         NotConfined: there are too many.
     """
     given = [one for text in scopes if (one := _segments(text)) is not None]
     walk = _Walk(root)
-    return _outermost(path for one in given for path in walk.matching((), one, make=True))
+    return _outermost(path for one in given for path in walk.matching((), one))
 
 
 def hidden_places(root: str, denied: Sequence[str]) -> tuple[str, ...]:
@@ -34,7 +35,7 @@ def hidden_places(root: str, denied: Sequence[str]) -> tuple[str, ...]:
         NotConfined: there are too many, or it takes too long to tell.
     """
     walk = _Walk(root)
-    return _outermost(path for one in denied for path in walk.matching((), _everything_in(one), make=False))
+    return _outermost(path for one in denied for path in walk.matching((), _everything_in(one)))
 
 
 def _segments(text: str) -> Segments | None:
@@ -70,7 +71,7 @@ class _Walk:
         self._root = root
         self._seen = 0
 
-    def matching(self, at: Segments, wanted: Segments, *, make: bool) -> Iterator[str]:
+    def matching(self, at: Segments, wanted: Segments) -> Iterator[str]:
         """Yield the paths below the folder `at` that the rest of a scope names."""
         folder = "/".join((self._root, *at))
         if not wanted or all(one == ANY_DEPTH for one in wanted):
@@ -79,23 +80,21 @@ class _Walk:
             return
         first, rest = wanted[0], wanted[1:]
         if first == ANY_DEPTH:
-            yield from self.matching(at, rest, make=False)
+            yield from self.matching(at, rest)
             for name in self._names(folder):
                 if self._is_folder((*at, name)):
-                    yield from self.matching((*at, name), wanted, make=False)
+                    yield from self.matching((*at, name), wanted)
             return
         names = [first] if glob.WILD not in first else [one for one in self._names(folder) if glob.matches(first, one)]
         for name in names:
-            yield from self._below((*at, name), rest, make=make)
+            yield from self._below((*at, name), rest)
 
-    def _below(self, at: Segments, rest: Segments, *, make: bool) -> Iterator[str]:
+    def _below(self, at: Segments, rest: Segments) -> Iterator[str]:
         path = "/".join((self._root, *at))
         if path_glob.is_closed(at, writing=True) or os.path.islink(path):
             return
-        if make and rest == (ANY_DEPTH,) and not os.path.lexists(path):
-            os.mkdir(path, 0o755)
         if self._is_folder(at):
-            yield from self.matching(at, rest, make=make)
+            yield from self.matching(at, rest)
         elif os.path.isfile(path) and all(one == ANY_DEPTH for one in rest):
             yield path
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from handshake.kernel import settings
+from handshake.kernel.capability import SHIPPED
 from handshake.tools.sandbox.policy import NotConfined
 from handshake.tools.sandbox.write_places import hidden_places, write_places
 from tests.requirement import requirement
@@ -64,10 +65,17 @@ def test_no_scope_gives_what_is_closed_to_everybody(root: Path, scope: str) -> N
     assert not (root / ".HANDSHAKE").exists()
 
 
-def test_a_folder_that_a_scope_names_whole_is_made(root: Path) -> None:
-    assert found(root, "build/**") == ["build"]
-    assert (root / "build").is_dir()
-    assert found(root, "deep/er/**") == []
+@pytest.mark.parametrize("capability", ["fs.write:docs/x.md", "fs.write:docs/new.md", "fs.write:src", "fs.write"])
+def test_scopes_as_grants_write_them(root: Path, capability: str) -> None:
+    scope = SHIPPED.parse_rule(capability).scope or "**"
+    places = {
+        "fs.write:docs/x.md": ["docs/x.md"],
+        "fs.write:docs/new.md": [],
+        "fs.write:src": ["src"],
+        "fs.write": [""],
+    }
+    assert found(root, scope) == places[capability]
+    assert not (root / "docs/new.md").exists()
 
 
 def test_what_is_denied_is_found_whole(root: Path) -> None:
