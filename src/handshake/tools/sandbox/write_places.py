@@ -17,8 +17,9 @@ from handshake.tools.sandbox.policy import NotConfined
 
 
 def write_places(root: str, scopes: Sequence[str]) -> tuple[str, ...]:
-    """Return absolute paths below `root`, none inside another. What is not there yet is not made: nobody says whether
-    it should be a folder or a file.
+    """Return absolute paths below `root`, none inside another.
+
+    What is not there yet is not made: nobody says whether it should be a folder or a file.
 
     Raises:
         NotConfined: there are too many.
