@@ -24,6 +24,7 @@ from handshake.kernel.write_scope import any_overlap
 from handshake.operations import desk, records, write_scopes
 from handshake.ports.store import Reader
 from handshake.storage.signing import verify
+from handshake.testing.grant_invariants import check_grants
 
 _PAGE = 500
 _BY_PERSON = frozenset({DeskState.APPROVED, DeskState.DENIED})
@@ -71,6 +72,8 @@ def check_workspace(reader: Reader, key: VerifierKey) -> Contents:
     check_checkpoints(found)
     check_write_scopes(reader, found)
     check_evidence(found)
+    given, revoked = ([one.payload for one in found.of(f"capability.{name}")] for name in ("granted", "revoked"))
+    check_grants(reader, found.sessions, given, revoked)
     return found
 
 
