@@ -61,7 +61,7 @@ def parse(text: str) -> HttpScope:
         UnknownCapability: `reason` says what is malformed or could be read in two ways.
     """
     method, space, rest = text.partition(" ")
-    if not space or not _METHOD.fullmatch(method.upper()):
+    if not space or not method.isascii() or not _METHOD.fullmatch(method.upper()):
         raise _refused("method")
     if not rest.isprintable() or not _FORBIDDEN.isdisjoint(rest):
         raise _refused("character")
@@ -73,6 +73,8 @@ def parse(text: str) -> HttpScope:
     elif "?" in rest or "#" in rest:
         raise _refused("query")
     authority, slash, path = rest.partition("/")
+    if not authority.isascii():  # before case is folded, which makes ASCII of some that is none
+        raise _refused("host")
     host, port = _split_port(authority.lower(), _PORTS[scheme.lower()] if is_url else _HTTPS_PORT)
     segments = _path(path) if slash or is_url else None
     return HttpScope(method.upper(), _host(host), port, segments)
@@ -149,7 +151,7 @@ def _host(host: str) -> str:
         return _address_v6(host)
     name = host.removeprefix("*.")
     labels = name.split(".")
-    if not name.isascii() or len(name) > MAX_HOST_CHARS or not all(_LABEL.fullmatch(one) for one in labels):
+    if len(name) > MAX_HOST_CHARS or not all(_LABEL.fullmatch(one) for one in labels):
         raise _refused("host")
     if _NUMBER.fullmatch(labels[-1]):
         return _address_v4(host)

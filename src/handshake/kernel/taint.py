@@ -21,7 +21,7 @@ from handshake.kernel.pointer import found, is_within
 _MAX_SCHEME_CHARS = 32
 _MAX_OCCURRENCES = 1_000
 """Places at which a value is looked at in one text; one that stands in more is no name of anything."""
-_LINK_START = re.compile(r"//|www\.|mailto:", re.ASCII | re.IGNORECASE)
+_LINK_START = re.compile(r"https?:|//|www\.|mailto:", re.ASCII | re.IGNORECASE)
 _LINK_ENDS = frozenset("<>\"'`()[]{}|\\^")
 _MARKS_IN_TOKENS = frozenset("_-./@%+=&~#$\\*:?!,;|")
 """Characters that may be part of a token, besides letters and digits."""

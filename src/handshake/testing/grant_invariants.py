@@ -49,9 +49,7 @@ def check_grants(
             assert str(one.capability) == model, f"{session.session_id}: approved for another model"
             assert (view.kind, view.revoked_at_us) == (ApprovalKind.SESSION, None), f"{session.session_id}: its model"
         else:
-            assert told[one.approval_id]["session_id"] == one.session_id, (
-                f"{one.grant_id}: of another session"
-            )
+            assert told[one.approval_id]["session_id"] == one.session_id, f"{one.grant_id}: of another session"
     models = Counter(one.grant_id for views_ in by_approval.values() for one in views_ if one.grant_id in by_id)
     assert models == Counter(by_id.keys()), "a session without the grant of its model"
     for approval_id, payload in told.items():

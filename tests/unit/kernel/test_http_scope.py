@@ -51,6 +51,8 @@ def test_a_scope_has_one_spelling(text: str, spelled: str) -> None:
         "GET -h.example",
         "GET h\u00e4.example",
         "GET ex\u0430mple.org",
+        "GET example.\u212aom",
+        "\u00df h.example",
         "GET 2130706433",
         "GET 0x7f.1",
         "GET 127.1",

@@ -82,6 +82,8 @@ def test_a_sink_of_too_many_values_is_never_bounded() -> None:
         ("\u0130\u0130 https://b.example", ["https://b.example"]),
         ("a https://a.example\nhttps://b.example", ["https://a.example", "https://b.example"]),
         ("http://", []),
+        ("see https: and http:", []),
+        ("[a](https:/evil.example)", ["https:/evil.example"]),
     ],
 )
 def test_links_are_found_in_every_common_form(text: str, links: list[str]) -> None:
