@@ -36,6 +36,7 @@ from handshake.kernel.settings import (
 )
 from handshake.kernel.usage import TokenUsage
 from handshake.operations import budgets, cancelling, desk, outcomes, records, runs, sessions
+from handshake.operations.attempt import Attempt
 from handshake.operations.attempts import Ended
 from handshake.operations.cancelling import CancelResult
 from handshake.operations.continuing import Following
@@ -44,7 +45,6 @@ from handshake.operations.records import NewIds
 from handshake.operations.runs import Accepted, Turn
 from handshake.operations.sessions import NewSession
 from handshake.operations.stalling import LastSign
-from handshake.operations.turns import Attempt
 from handshake.ports.model import Model
 from handshake.ports.store import Content, Reader, Unit
 from handshake.scheduler import recovery
@@ -236,7 +236,7 @@ class Stage:
 
     def expiring(self) -> Unit[list[JobId]]:
         """Return the unit that fails the runs of items whose time is over."""
-        return lambda tx: desk.expire(tx, self.queue)
+        return lambda tx: desk.expire(tx, self.queue).failed
 
     # -- what tests do most ------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ from handshake.kernel.settings import (
 from handshake.kernel.units import Microseconds
 from handshake.kernel.usage import TokenUsage
 from handshake.operations import outcomes, runs, sessions
-from handshake.operations.turns import Attempt
+from handshake.operations.attempt import Attempt
 from handshake.storage.workspace_folder import WorkspaceFolder
 from handshake.testing.scripted_model import ScriptedModel
 

@@ -16,6 +16,7 @@ class DeskKind(StrEnum):
     """What a person is asked about; a closed set that grows with the product."""
 
     RECOVERY = "recovery"
+    TOOL_APPROVAL = "tool_approval"
 
 
 class DeskState(StrEnum):
@@ -39,14 +40,17 @@ TRANSITIONS: dict[DeskState, frozenset[DeskState]] = {
 
 SENTENCES: dict[DeskKind, str] = {
     DeskKind.RECOVERY: "a run was lost while it was running; approve to run it again, deny to fail it",
+    DeskKind.TOOL_APPROVAL: "a call of a tool waits; approve to let exactly this call be made, deny to refuse it",
 }
 """What people read."""
 
 
 class DeskItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One question to a person about one run. Times are microseconds since 1970.
+    """One question to a person about one run or one call of a tool. Times are microseconds since 1970.
 
-    `attempts` is how often the run was started when the question came up, `request_sha256` what it would send again.
+    `attempts` is how often the run was started when the question came up, `request_sha256` what it would send again. Of
+    a call that no run asked for there is no run to tell of. `findings` and `tainted_by` are JSON: places in the
+    arguments for which nobody stands, and the messages that tainted the session.
     """
 
     item_seq: int
@@ -55,36 +59,45 @@ class DeskItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     state: DeskState
     reason: str
     session_id: str
-    job_id: str
+    job_id: str | None
     attempts: int
-    provider_id: str
-    model_id: str
-    backend: str
-    request_sha256: str
+    provider_id: str | None
+    model_id: str | None
+    backend: str | None
+    request_sha256: str | None
     created_at_us: int
     expires_at_us: int
     decided_at_us: int | None
     decided_by: str | None
+    tool_id: str | None = None
+    tool_version: str | None = None
+    call_sha256: str | None = None
+    args_sha256: str | None = None
+    """The artifact of the canonical arguments, after redaction."""
+    findings: str | None = None
+    tainted_by: str | None = None
+
+
+_SHOWN: dict[DeskKind, tuple[str, ...]] = {
+    DeskKind.RECOVERY: ("attempts", "backend", "model_id", "provider_id", "request_sha256"),
+    DeskKind.TOOL_APPROVAL: ("args_sha256", "call_sha256", "findings", "tainted_by", "tool_id", "tool_version"),
+}
+"""What is shown of each kind besides what all have."""
 
 
 def shown(item: DeskItem) -> bytes:
     """Return the canonical bytes of what a person is shown; nothing in them changes while the item waits."""
-    return canonical(
-        {
-            "attempts": item.attempts,
-            "backend": item.backend,
-            "created_at": rfc3339(item.created_at_us),
-            "expires_at": rfc3339(item.expires_at_us),
-            "item_id": item.item_id,
-            "job_id": item.job_id,
-            "kind": item.kind.value,
-            "model_id": item.model_id,
-            "provider_id": item.provider_id,
-            "reason": item.reason,
-            "request_sha256": item.request_sha256,
-            "session_id": item.session_id,
-        }
-    )
+    told: dict[str, object] = {
+        "created_at": rfc3339(item.created_at_us),
+        "expires_at": rfc3339(item.expires_at_us),
+        "item_id": item.item_id,
+        "job_id": item.job_id,
+        "kind": item.kind.value,
+        "reason": item.reason,
+        "session_id": item.session_id,
+    }
+    told |= {name: getattr(item, name) for name in _SHOWN[item.kind]}
+    return canonical(told)
 
 
 def shown_sha256(item: DeskItem) -> str:

@@ -166,6 +166,7 @@ class RunTicket(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     provider_id: ProviderId
     model_id: ModelId
+    step: JobStep = JobStep.CALL
 
 
 def parse_kind(text: str) -> JobKind:

@@ -41,8 +41,8 @@ from handshake.kernel.timers import Timers
 
 _SLACK = 16
 """Entries of runs that are gone, which are not worth making a heap anew."""
-_BinKey = tuple[SlotKey, str | None]
-"""What the runs of a bin wait for together: slots, and the work packet if that has a budget."""
+_BinKey = tuple[SlotKey | None, str | None]
+"""What the runs of a bin wait for together: slots, and the work packet if that has a budget; or just a global slot."""
 
 
 class _Shut:
@@ -264,13 +264,14 @@ class RunQueue:
                 return None
             lane = self._choose_lane(admissible)
             run = self._runs[ready[lane].job_id]
-            obstacle = self.admission.ask(run.bill, now_us=self._now_us) if self.admission else None
+            asks = run.slots is not None and self.admission
+            obstacle = self.admission.ask(run.bill, now_us=self._now_us) if asks else None
             if obstacle is None:
                 break
             self._set_aside(run, obstacle, shut)
         self._advance(lane, ready)
         self._remove(run.job_id)
-        self.occupy(run.session_id, lane, run.key)
+        self.occupy(run.session_id, lane, run.key, connection=run.slots is not None)
         return run
 
     def next_timer_us(self) -> int | None:
@@ -359,7 +360,7 @@ class RunQueue:
         if head.not_before_us and not self._timers.is_due(head.job_id, self._now_us):
             return True
         ledger = self.admission.ledger
-        return bool(ledger) and ledger.is_waiting(head.session_id, head.bill.expected)
+        return head.slots is not None and bool(ledger) and ledger.is_waiting(head.session_id, head.bill.expected)
 
     def _enter(self, run: QueuedRun) -> None:
         bins = self._bins[run.lane]
@@ -397,6 +398,8 @@ class RunQueue:
         return tree
 
     def _bin_key(self, run: QueuedRun) -> _BinKey:
+        if run.slots is None:
+            return None, None
         is_bound = run.wp_id is not None and self.admission.ledger.knows(BudgetScope.WORK_PACKET, run.wp_id)
         return run.key, run.wp_id if is_bound else None
 
@@ -426,19 +429,19 @@ class RunQueue:
 
     def _best(self, bins: Mapping[_BinKey, Bin], shut: _Shut) -> Head | None:
         best: Head | None = None
-        if shut.all:
-            return None
         for (key, wp_id), bin_ in bins.items():
             if shut.any and self._is_shut(key, wp_id, shut):
                 continue
-            if self.usage.full(key, self.limits) is None:
+            if key is None or self.usage.full(key, self.limits) is None:
                 found = bin_.head()
                 if best is None or found < best:
                     best = found
         return best
 
-    def _is_shut(self, key: SlotKey, wp_id: str | None, shut: _Shut) -> bool:
-        if key.provider_id in shut.providers or wp_id in shut.packets:
+    def _is_shut(self, key: SlotKey | None, wp_id: str | None, shut: _Shut) -> bool:
+        if key is None:
+            return False
+        if shut.all or key.provider_id in shut.providers or wp_id in shut.packets:
             return True
         return shut.paid and self.limits.price_of(key) != FREE
 

@@ -9,6 +9,7 @@ import msgspec
 from handshake.kernel.admission import Bill
 from handshake.kernel.budget import Amounts
 from handshake.kernel.ids import JobId, SessionId
+from handshake.kernel.job import JobStep
 from handshake.kernel.lane import Lane
 from handshake.kernel.ledger import Short
 from handshake.kernel.limit import SlotKey
@@ -37,6 +38,12 @@ class QueuedRun(msgspec.Struct, frozen=True, gc=False):
     estimated_tokens: int = 0
     estimated_usd_micro: int = 0
     is_limited: bool = False
+    step: JobStep = JobStep.CALL
+
+    @property
+    def slots(self) -> SlotKey | None:
+        """The slots that it needs besides a global one; a run that goes on at its tools needs none."""
+        return self.key if self.step is JobStep.CALL else None
 
     @property
     def bill(self) -> Bill:

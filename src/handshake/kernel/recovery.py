@@ -50,7 +50,13 @@ _POLICY: dict[tuple[Backend, LocalRuns], Verdict] = {
 
 
 def settle(
-    backend: Backend, *, local_runs: LocalRuns, recoveries: int, max_recoveries: int, told: bool = False
+    backend: Backend,
+    *,
+    local_runs: LocalRuns,
+    recoveries: int,
+    max_recoveries: int,
+    told: bool = False,
+    unknown_effect: bool = False,
 ) -> Verdict:
     """Return what becomes of a lost run.
 
@@ -61,10 +67,14 @@ def settle(
         max_recoveries: how often that may be; after it the run itself is suspect.
         told: whether a caller who still listens was handed a part of the answer, so that a second one would
             not be silent (scheduler.retry.not_after_bytes).
+        unknown_effect: whether it had begun a call of a tool that must not be made twice, and nobody knows what came
+            of it (INV-RECOVER-002).
     """
     verdict = _POLICY[backend, local_runs]
     if verdict.action is not Action.REQUEUE:
         return verdict
+    if unknown_effect:
+        return Verdict(Action.DESK, "outcome_unknown")
     if recoveries >= max_recoveries:
         return Verdict(Action.DESK, "lost_too_often")
     return Verdict(Action.DESK, "answer_begun") if told else verdict

@@ -29,6 +29,7 @@ class Trigger(StrEnum):
     SHUTDOWN = "shutdown"
     MESSAGES = "messages"
     TOKENS = "tokens"
+    TOOL_CALL = "tool_call"
     RECOVERY = "recovery"
 
 

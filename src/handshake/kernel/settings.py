@@ -107,6 +107,8 @@ MAX_CALL_TOKENS = 2**31
 
 DESK_RECOVERY_EXPIRY_S = 7 * 86_400
 """How long a lost run waits for a person before it is failed (01 §2)."""
+DESK_TOOL_APPROVAL_EXPIRY_S = 86_400
+"""How long a call of a tool waits for a person before it is refused and its run goes on."""
 MAX_RECOVERIES = 100
 """Times in a row that a lost run may be queued again at most: a run that ends every runtime must come to a person."""
 

@@ -71,7 +71,8 @@ class WaitFacts(msgspec.Struct, frozen=True, gc=False):
     is_head: bool
     not_before_us: int
     lane: Lane
-    key: SlotKey
+    key: SlotKey | None
+    """The slots that it needs besides a global one; None if it goes on at its tools."""
     bill: Bill
 
 
@@ -109,10 +110,10 @@ def why(
         return Wait(WaitReason.NO_RUNTIME)
     if not has_room:
         return Wait(WaitReason.STORE_FULL)
-    shared = usage.closed_to(facts.lane, limits) or usage.full(facts.key, limits)
+    shared = usage.closed_to(facts.lane, limits) or (usage.full(facts.key, limits) if facts.key else None)
     if shared:
         return Wait(WaitReason(shared))
-    obstacle = admission.look(facts.bill, now_us=now_us)
+    obstacle = admission.look(facts.bill, now_us=now_us) if facts.key else None
     if isinstance(obstacle, Short):
         return Wait(WaitReason.BUDGET if obstacle.fit is Fit.LATER else WaitReason.READY)
     if obstacle is not None:

@@ -16,6 +16,7 @@ import msgspec
 from handshake.kernel.admission import Bill
 from handshake.kernel.budget import NOTHING, Amounts, Settled, judge
 from handshake.kernel.event import Context
+from handshake.kernel.ids import JobId
 from handshake.kernel.job import JobState, RunTicket
 from handshake.kernel.limit import SlotKey
 from handshake.kernel.queue import RunQueue
@@ -34,6 +35,8 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     state: JobState
     counted: bool
     retry_ms: int | None = None
+    goes_on: bool = False
+    """Whether another run goes on with its turn."""
 
 
 class Attempted(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +74,8 @@ class Attempted(msgspec.Struct, frozen=True, gc=False):
     checkpoint_count: int
     checkpoint_seq: int
     streamed_tokens: int
+    step: str
+    tainted: int
 
     @property
     def session_after(self) -> SessionState:
@@ -105,7 +110,12 @@ class Attempted(msgspec.Struct, frozen=True, gc=False):
 
 def attempted(tx: Tx, ticket: RunTicket) -> Attempted:
     """Return the row that an outcome is about."""
-    row = tx.row("job_attempt", {"job_id": ticket.job_id})
+    return last_attempt(tx, ticket.job_id)
+
+
+def last_attempt(tx: Tx, job_id: JobId) -> Attempted:
+    """Return the row of a run as its last attempt left it."""
+    row = tx.row("job_attempt", {"job_id": job_id})
     assert row is not None, "jobs are never deleted"
     values: tuple[Any, ...] = row
     return Attempted(*values)

@@ -74,7 +74,7 @@ def cancel_run(tx: Tx, queue: RunQueue, job: Job, *, reason: str, by: str, actor
         queue.drop(job.job_id)
     elif free:
         queue.unhold(job.session_id)
-    return CancelResult(True, job.attempt > 0, job.attempt if job.holds_slot else None)
+    return CancelResult(True, job.attempt > 0, job.attempt if was_running or job.holds_slot else None)
 
 
 def _leave(tx: Tx, job: Job, context: Context) -> bool:

@@ -43,13 +43,36 @@ class NotStored(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class ToolStarted(msgspec.Struct, frozen=True, gc=False):
+    """The gate is asked about a call that the model wants, and carries it out if it may be."""
+
+    tool_call_id: str
+    tool_id: str
+
+
+class ToolEnded(msgspec.Struct, frozen=True, gc=False):
+    """What came of a call is in the thread; `error_code` is None if it has a result."""
+
+    tool_call_id: str
+    tool_id: str
+    error_code: str | None
+
+
+class AwaitingUser(msgspec.Struct, frozen=True, gc=False):
+    """A call waits for a person: the desk shows it, and the run goes on when it is answered."""
+
+    tool_call_id: str
+    tool_id: str
+    reason: str
+
+
 class Over(msgspec.Struct, frozen=True, gc=False):
-    """The run has ended in `state`; always the last piece."""
+    """The turn has ended with a run in `state`; always the last piece."""
 
     state: JobState
 
 
-Piece = Text | Started | Retrying | NotStored | Over
+Piece = Text | Started | Retrying | NotStored | ToolStarted | ToolEnded | AwaitingUser | Over
 
 
 class Feed:
@@ -108,15 +131,18 @@ class Feed:
 
 
 class Feeds:
-    """The feeds of all runs that someone listens to."""
+    """The feeds of all turns that someone listens to; a turn is named by any of its runs."""
 
     def __init__(self) -> None:
         self._by_job: dict[JobId, list[Feed]] = {}
+        self._before: dict[JobId, JobId] = {}
+        """The run before each run that may go on with a turn."""
         self._abandoned: set[JobId] = set()
         self._closed = False
 
     def listen(self, job_id: JobId) -> Feed:
         """Return a new feed of a run; `leave` it when done."""
+        job_id = self._first(job_id)
         feed = Feed()
         if self._closed:
             feed.close()
@@ -127,6 +153,7 @@ class Feeds:
 
     def leave(self, job_id: JobId, feed: Feed) -> None:
         """Stop listening."""
+        job_id = self._first(job_id)
         feeds = self._by_job.get(job_id, [])
         if feed in feeds:
             feeds.remove(feed)
@@ -134,17 +161,29 @@ class Feeds:
             self._by_job.pop(job_id, None)
 
     def push(self, job_id: JobId, piece: Piece) -> None:
-        """Tell everyone who listens to the run; after `Over` nobody is remembered."""
-        for feed in self._by_job.get(job_id, ()):
+        """Tell everyone who listens to the run's turn; after `Over` nobody is remembered."""
+        first = self._first(job_id)
+        for feed in self._by_job.get(first, ()):
             feed.push(piece)
         if isinstance(piece, Over):
-            self._by_job.pop(job_id, None)
+            self._by_job.pop(first, None)
+            while job_id != first:
+                job_id = self._before.pop(job_id)
+
+    def may_go_on(self, job_id: JobId, next_id: JobId) -> None:
+        """Let whoever listens to a run hear the one that may go on with its turn; called before that can start."""
+        self._before[next_id] = job_id
 
     def abandon(self, job_id: JobId) -> None:
         """End the feeds of a run that this runtime can tell nothing more of; it holds its slots, so these are few."""
-        self._abandoned.add(job_id)
-        for feed in self._by_job.pop(job_id, ()):
+        self._abandoned.add(self._first(job_id))
+        for feed in self._by_job.pop(self._first(job_id), ()):
             feed.close(_not_stored(job_id))
+
+    def _first(self, job_id: JobId) -> JobId:
+        while job_id in self._before:
+            job_id = self._before[job_id]
+        return job_id
 
     def close(self) -> None:
         """End every feed, and every one that is asked for from now on."""

@@ -119,7 +119,7 @@ def finish(
         turn_seq=row.turn_seq,
         role=MessageRole.ASSISTANT,
         source_kind=SourceKind.MODEL,
-        trusted=True,
+        trusted=not row.tainted,
         token_count=usage.completion_tokens,
     )
     _end_job(
@@ -132,7 +132,7 @@ def finish(
         reason=continuing.TURN_TOO_LONG if stopped else _reason_to_tell(answer.finish_reason),
         answer=answer,
     )
-    streamed = _streamed(answer)
+    streamed = streamed_by(answer)
     trigger = _due(row, after, messages=1, streamed=streamed)
     _settle_session(
         tx,
@@ -147,7 +147,7 @@ def finish(
         trigger=trigger,
     )
     tx.append(
-        _inference(ticket, row, answer.prompt_hash, answer.timing, after, answer=answer),
+        inference(ticket, row, answer.prompt_hash, answer.timing, after, answer=answer),
         context,
     )
     checkpointing.tell(tx, context, row.checkpoint_count, trigger)
@@ -173,7 +173,7 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, failure: Failure, *, epoch:
     next_seq, after = row.next_seq, row.session_after
     context = row.context(ticket)
     tx.append(
-        _inference(ticket, row, failure.prompt_hash, failure.timing, after, error_code=failure.error.code), context
+        inference(ticket, row, failure.prompt_hash, failure.timing, after, error_code=failure.error.code), context
     )
     if closed_ms is not None:
         tx.append(_limit_event(ticket, closed_ms), context)
@@ -356,7 +356,7 @@ def _due(row: Attempted, after: SessionState, *, messages: int = 0, streamed: in
     return due(after, messages=since + messages, tokens=row.streamed_tokens + streamed)
 
 
-def _streamed(answer: Answer) -> int:
+def streamed_by(answer: Answer) -> int:
     """Return how many tokens an answer has, as reported or else as its size tells."""
     reported = answer.usage.completion_tokens if answer.usage else None
     return answer.content.size_bytes // BYTES_PER_TOKEN if reported is None else reported
@@ -409,7 +409,7 @@ def _limit_event(ticket: RunTicket, closed_ms: int) -> SchedulerRateLimited:
     )
 
 
-def _inference(
+def inference(
     ticket: RunTicket,
     row: Attempted,
     prompt_hash: str,
@@ -419,6 +419,7 @@ def _inference(
     answer: Answer | None = None,
     error_code: str | None = None,
 ) -> LlmInference:
+    """Return the event of an attempt of a model call that ended; `after` is the session's state from then on."""
     usage = answer.usage if answer else None
     finish_reason = _known_finish(answer.finish_reason) if answer else None
     return LlmInference(

@@ -91,6 +91,7 @@ def queued_run(row: Row) -> QueuedRun:
         estimated_tokens,
         estimated_usd_micro,
         wait_reason,
+        step,
     ) = row
     return msgspec.convert(
         {
@@ -111,6 +112,7 @@ def queued_run(row: Row) -> QueuedRun:
             "estimated_tokens": estimated_tokens,
             "estimated_usd_micro": estimated_usd_micro,
             "is_limited": wait_reason == WaitReason.RATE_LIMIT,
+            "step": step,
         },
         QueuedRun,
     )

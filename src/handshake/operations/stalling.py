@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from handshake.kernel.catalogue import RecoveryAttempted, SchedulerEnded, SessionStateChange, WorkflowRecovery
+from handshake.kernel.desk import DeskKind
 from handshake.kernel.event import Actor, Context
 from handshake.kernel.job import Job, JobState, move
 from handshake.kernel.queued_run import QueuedRun
@@ -21,6 +22,7 @@ from handshake.kernel.session import Ending, Facts, SessionState, derive
 from handshake.kernel.session_checkpoint import Trigger
 from handshake.kernel.settings import AutomationLevel
 from handshake.operations import asking, checkpointing, records
+from handshake.operations.asking import Question
 from handshake.operations.runs import require_one
 from handshake.ports.store import Tx
 
@@ -56,7 +58,7 @@ def stall(tx: Tx, job: Job, loss: Loss, sign: LastSign, *, connection_open: bool
         )
     context = about(job, Actor.SYSTEM)
     _tell_move(tx, context, job, JobState.STALLED, loss.value, sign)
-    _move_session(tx, context, running=0, waiting=1, reason=loss.value)
+    move_session(tx, context, running=0, waiting=1, reason=loss.value, trigger=Trigger.BLOCK)
     return msgspec.structs.replace(job, state=JobState.STALLED, holds_slot=False)
 
 
@@ -77,13 +79,17 @@ def requeue(tx: Tx, job: Job, *, reason: str, recoveries: int, actor: Actor = Ac
     require_one(changed, job.session_id)
     context = about(job, actor)
     _tell_move(tx, context, job, JobState.QUEUED, reason, LastSign())
-    return _move_session(tx, context, running=0, waiting=-1, reason=reason)
+    return move_session(tx, context, running=0, waiting=-1, reason=reason, trigger=checkpointing.decided(context))
 
 
 def put_on_desk(tx: Tx, job: Job, *, item_id: str, reason: str, level: AutomationLevel) -> None:
     """Put a stalled run before a person; its session stays BLOCKED."""
     context = about(job, Actor.SYSTEM)
-    asking.ask(tx, context, item_id=item_id, reason=reason, attempts=job.attempt, level=level)
+    asking.ask(
+        tx,
+        context,
+        Question(item_id=item_id, kind=DeskKind.RECOVERY, reason=reason, attempts=job.attempt, level=level),
+    )
     tx.append(RecoveryAttempted(reason=reason, result="desk", session_id=job.session_id), context)
 
 
@@ -95,7 +101,7 @@ def fail(tx: Tx, job: Job, *, reason: str, error_code: str, actor: Actor) -> Fac
     tx.append(
         SchedulerEnded(job_id=job.job_id, reason=reason, session_id=job.session_id, state=JobState.FAILED), context
     )
-    return _move_session(tx, context, running=0, waiting=-1, reason=reason)
+    return move_session(tx, context, running=0, waiting=-1, reason=reason, trigger=checkpointing.decided(context))
 
 
 def tell_cancel(tx: Tx, job: Job, *, reason: str) -> None:
@@ -158,15 +164,25 @@ def _tell_move(tx: Tx, context: Context, job: Job, after: JobState, reason: str,
     )
 
 
-def _move_session(tx: Tx, context: Context, *, running: int, waiting: int, reason: str) -> Facts:
-    """Set how many runs of the session run, add to those that wait, and tell the state that follows."""
+def move_session(
+    tx: Tx, context: Context, *, running: int, waiting: int, reason: str, trigger: Trigger | None
+) -> Facts:
+    """Set how many runs of the session run, add to those that wait, and tell the state that follows.
+
+    Args:
+        tx: the unit's transaction.
+        context: whose session, and who caused it.
+        running: how many runs of the session run from now on.
+        waiting: how many more wait for something outside the queue.
+        reason: why, as a token.
+        trigger: of the checkpoint that is made, or None.
+    """
     session_id = context.model_session_id or ""
     row = tx.row("session_facts", {"session_id": session_id})
     assert row is not None, "sessions are never deleted"
     values: tuple[Any, ...] = row
     ending, _, waited, blockers, paused, dispatched, before, made = values
     facts = Facts(Ending(ending), running, waited + waiting, blockers, bool(paused), bool(dispatched))
-    trigger = Trigger.BLOCK if waiting > 0 else checkpointing.decided(context)
     after = derive(facts)
     changed = tx.run(
         "session_move",

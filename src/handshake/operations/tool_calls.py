@@ -14,14 +14,14 @@ from collections.abc import Mapping
 import msgspec
 
 from handshake.gate import answering
-from handshake.gate.tool_gate import Settle, Settled
+from handshake.gate.tool_gate import Origin, Settle, Settled
 from handshake.gate.tool_records import Begun, CallOutcome
 from handshake.kernel.asked_call import AskedCall
 from handshake.kernel.canonical import canonical_body
 from handshake.kernel.catalogue.tools import Decision
 from handshake.kernel.errors import IntegrityBroken
-from handshake.kernel.event import Context
-from handshake.kernel.htc import CallError
+from handshake.kernel.event import Actor, Context
+from handshake.kernel.htc import CallActor, CallError
 from handshake.kernel.ids import ArtifactId, SessionId
 from handshake.kernel.judgement import Reason, Verdict, undecidable
 from handshake.kernel.section import MAX_NAME_CHARS
@@ -164,6 +164,22 @@ def withdraw(tx: Tx, asked: AskedCall, begun: Begun, content: Content, *, epoch:
     found = None if row is None else record(row)
     if found is not None and found.call_seq == begun.call_seq and found.state is ToolCallState.STARTED:
         end(tx, asked, begun, answering.canceled(0), content, epoch=epoch, settle=settle)
+
+
+def asked_of(reader: Reader, row: ToolCallRecord) -> AskedCall:
+    """Return what is known of a call by its row alone, for the evidence of its end."""
+    shown = None if row.args_artifact_id is None else reader.artifact(ArtifactId(row.args_artifact_id))
+    return AskedCall(
+        origin=Origin(transport=row.transport, job_id=row.job_id, turn_id=row.turn_id, place=row.place),
+        actor=CallActor(kind=Actor.AGENT),
+        tool_call_id=row.tool_call_id,
+        trace_id=row.trace_id or None,
+        session_id=row.session_id,
+        tool_id=row.tool_id,
+        tool_version=row.tool_version or None,
+        idempotency_key=row.idempotency_key,
+        shown=shown,
+    )
 
 
 def refuse(tx: Tx, asked: AskedCall, row: ToolCallRecord, context: Context, reason: Reason) -> Settled:

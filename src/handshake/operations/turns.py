@@ -17,10 +17,11 @@ from handshake.kernel.errors import (
     IntegrityBroken,
     ProviderFailed,
     ProviderTimeout,
+    StoreFailed,
     TooLarge,
 )
 from handshake.kernel.ids import ArtifactId, MessageId
-from handshake.kernel.job import TERMINAL, RunTicket
+from handshake.kernel.job import TERMINAL, JobState, JobStep, RunTicket
 from handshake.kernel.message import MessageRole
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.retry import Fault, Reach
@@ -33,12 +34,14 @@ from handshake.kernel.settings import (
 )
 from handshake.kernel.units import US_PER_MS
 from handshake.kernel.usage import TokenUsage
-from handshake.operations import outcomes, streamed
+from handshake.operations import outcomes, streamed, tool_steps
+from handshake.operations.attempt import Attempt
 from handshake.operations.attempts import Ended
 from handshake.operations.feed import Feeds, NotStored, Over, Retrying, Started, Text
 from handshake.operations.keeping import Keeping
 from handshake.operations.outcomes import Answer, Failure, Timing
 from handshake.operations.records import NewIds
+from handshake.operations.tool_turns import ToolTurns
 from handshake.ports.clock import Clock
 from handshake.ports.store import Content, Reader, Store, Unit
 
@@ -47,23 +50,6 @@ _TEXT = "text/plain; charset=utf-8"
 _BODY = "application/octet-stream"
 _ROLES = {role.value: role for role in MessageRole}
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-
-
-class Attempt(msgspec.Struct, gc=False, eq=False):
-    """One attempt in progress, shared by the dispatcher, which may cancel it, and the turn, which carries it out."""
-
-    ticket: RunTicket
-    lease_us: int = 0
-    """The monotonic time by which the call must have come back, or its run is given up."""
-    lease_span_us: int = 0
-    """How long the lease is in all: the timeout and some grace."""
-    cancelled: bool = False
-    given_up: bool = False
-    """Whether its run goes on without it."""
-    calling: bool = False
-    """Whether the task may be cut now: what records an outcome must not be."""
-    parts: list[str] = []
-    """The text so far."""
 
 
 class _Request(msgspec.Struct, frozen=True, gc=False):
@@ -111,6 +97,7 @@ class Turns:
         keeping: Keeping,
         settings: Settings,
         epoch: int,
+        tools: ToolTurns | None = None,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -122,6 +109,7 @@ class Turns:
         self._calls = settings.calls
         self._grace_us = settings.recovery.lease_grace_ms * US_PER_MS
         self._epoch = epoch
+        self._tools = tools
 
     def stop(self) -> None:
         """Take note that the runtime stops: a call that is cut goes back to the queue, and no outcome waits on."""
@@ -145,6 +133,9 @@ class Turns:
     async def _carry_out(self, attempt: Attempt) -> None:
         ticket = attempt.ticket
         seen = _Progress(self._clock.monotonic_us(), attempt.parts)
+        if ticket.step is JobStep.TOOLS:
+            await self._use_tools(attempt)
+            return
         if attempt.cancelled:
             await self._cut(attempt, seen)
             return
@@ -167,12 +158,43 @@ class Turns:
             ended = await self._fail(ticket, seen, broken_adapter, None, b"")
         else:
             ended = await self._finish(ticket, seen, finished)
+        if ended.state is JobState.RUNNING and ended.counted:
+            await self._use_tools(attempt)
+            return
+        self._tell(ticket, ended)
+
+    async def _use_tools(self, attempt: Attempt) -> None:
+        """Carry out what the model asked for; cutting it cuts the tool that is at work, and the run goes on later."""
+        ticket, tools = attempt.ticket, self._tools
+        if tools is None:
+            raise IntegrityBroken(subject="job", reason="no_tools", job_id=ticket.job_id)
+        try:
+            if attempt.cancelled:
+                return
+            try:
+                ended = await tools.carry_out(attempt)
+            finally:
+                attempt.calling = False
+        except asyncio.CancelledError:
+            if attempt.given_up or (attempt.cancelled and not self._keeping.is_stopped):
+                return
+            ended = await self._record(
+                ticket, lambda tx: tool_steps.hand_back(tx, self._queue, ticket, epoch=self._epoch)
+            )
+        except StoreFailed:
+            raise
+        except HandshakeError as broken:
+            failure = broken
+            ended = await self._record(
+                ticket, lambda tx: tool_steps.fail(tx, self._queue, ticket, failure.code, epoch=self._epoch)
+            )
         self._tell(ticket, ended)
 
     async def _call(self, attempt: Attempt, seen: _Progress) -> Finished:
         ticket = attempt.ticket
         request = await self._request(ticket)
-        body = self._egress.render(ticket, request.thread, max_output_tokens=request.max_output_tokens)
+        tools = () if self._tools is None else await self._tools.offered(ticket.session_id)
+        body = self._egress.render(ticket, request.thread, max_output_tokens=request.max_output_tokens, tools=tools)
         if len(body) > MAX_REQUEST_BYTES:
             raise TooLarge(field="request", limit_bytes=MAX_REQUEST_BYTES, given_bytes=len(body))
         seen.prompt_hash = hashlib.sha256(body).hexdigest()
@@ -219,9 +241,11 @@ class Turns:
             usage=_plausible(finished.usage),
             timing=self._timing(seen),
         )
-        return await self._record(
-            ticket, lambda tx: outcomes.finish(tx, self._queue, ticket, answer, epoch=self._epoch)
-        )
+        unit: Unit[Ended] = lambda tx: outcomes.finish(tx, self._queue, ticket, answer, epoch=self._epoch)  # noqa: E731
+        if finished.tool_calls and self._tools is not None:
+            wanted = await self._tools.wanted(ticket, finished.tool_calls)
+            unit = lambda tx: tool_steps.ask(tx, self._queue, ticket, answer, wanted, epoch=self._epoch)  # noqa: E731
+        return await self._record(ticket, unit)
 
     async def _fail(
         self, ticket: RunTicket, seen: _Progress, error: HandshakeError, fault: Fault | None, body: bytes
@@ -290,7 +314,7 @@ class Turns:
         return Timing((self._clock.monotonic_us() - seen.start_us) // US_PER_MS, first)
 
     def _tell(self, ticket: RunTicket, ended: Ended) -> None:
-        if ended.state in TERMINAL:
+        if ended.state in TERMINAL and not ended.goes_on:
             self._feeds.push(ticket.job_id, Over(ended.state))
 
 
@@ -314,8 +338,8 @@ def _load_large(reader: Reader, ticket: RunTicket) -> _Request:
 def load_request(reader: Reader, ticket: RunTicket, *, max_bytes: int | None) -> _Request | None:
     """Return the thread as the run's request holds it: its own turn, and earlier turns that were answered.
 
-    A turn that failed or was cancelled has no answer; left in, it would make two user messages in a row, which
-    many chat templates refuse. None if the session's thread holds more than `max_bytes`.
+    A turn that failed or was cancelled has no answer at its end; left in, it would make two user messages in a row, or
+    calls without results, which many chat templates refuse. None if the session's thread holds more than `max_bytes`.
 
     Source:
         message.thread.rebuilds_same_bytes, scheduler.session.head_only (01 §3, §5).
@@ -326,7 +350,8 @@ def load_request(reader: Reader, ticket: RunTicket, *, max_bytes: int | None) ->
     if max_bytes is not None and isinstance(thread_bytes, int) and thread_bytes > max_bytes:
         return None
     rows = reader.rows("message_thread", {"session_id": ticket.session_id, "turn_seq": turn_seq})
-    answered = {row[0] for row in rows if row[1] == MessageRole.ASSISTANT}
+    last = {row[0]: row[1] for row in rows}
+    answered = {seq for seq, role in last.items() if role == MessageRole.ASSISTANT}
     thread = [
         ThreadMessage(_ROLES[str(role)], _text_of(reader, str(artifact_id), data))
         for seq, role, artifact_id, data in rows

@@ -214,7 +214,7 @@ def queue(
             _head(reader, run.session_id) == run.job_id,
             run.not_before_us,
             run.lane,
-            run.key,
+            run.slots,
             run.bill,
         )
         wait = why(

@@ -22,9 +22,9 @@ from handshake.kernel.queue import RunQueue
 from handshake.kernel.recovery import Action
 from handshake.kernel.units import US_PER_S
 from handshake.operations import order, records, runs
+from handshake.operations.attempt import Attempt
 from handshake.operations.order import Instant
 from handshake.operations.stalling import LastSign
-from handshake.operations.turns import Attempt
 from handshake.operations.unstored import Unstored
 from handshake.ports.clock import Clock
 from handshake.ports.store import Store, Tx, Unit
@@ -144,6 +144,7 @@ class Dispatcher:
                     run.attempt + 1,
                     ProviderId(run.key.provider_id),
                     ModelId(run.key.model_id),
+                    run.step,
                 )
                 for run in chosen
             ]

@@ -14,8 +14,8 @@ import msgspec
 
 from handshake.kernel.moment import rfc3339
 from handshake.kernel.units import US_PER_S, Microseconds
+from handshake.operations.attempt import Attempt
 from handshake.operations.stalling import LastSign
-from handshake.operations.turns import Attempt
 from handshake.ports.clock import Clock
 from handshake.scheduler.alarm import Alarm
 

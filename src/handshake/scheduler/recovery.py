@@ -15,17 +15,18 @@ from handshake.kernel.catalogue import RecoveryAttempted, SessionStateChange
 from handshake.kernel.errors import IntegrityBroken, StoreFailed
 from handshake.kernel.event import Actor, Context
 from handshake.kernel.ids import JobId, SessionId
-from handshake.kernel.job import Job, JobState, RunTicket
+from handshake.kernel.job import Backend, Job, JobState, JobStep, RunTicket
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.recovery import Action, Loss, Verdict, settle
 from handshake.kernel.retry import Reach
 from handshake.kernel.session import Ending, Facts, SessionState, derive
 from handshake.kernel.settings import AutomationLevel, LocalRuns, Settings
-from handshake.operations import attempts, budgets, desk, records, stalling
+from handshake.operations import attempts, budgets, desk, records, stalling, tool_steps
+from handshake.operations.approvals import Approvals
+from handshake.operations.attempt import Attempt
 from handshake.operations.cancelling import cancel_run
 from handshake.operations.runs import require_one
 from handshake.operations.stalling import LastSign
-from handshake.operations.turns import Attempt
 from handshake.ports.store import Reader, Store, Tx, Unit
 
 T = TypeVar("T")
@@ -48,7 +49,9 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
         return cls(recovery.local_runs, recovery.max_recoveries, settings.policy.automation_level)
 
 
-async def recover(store: Store, queue: RunQueue, settings: Settings, new_id: Callable[[], str]) -> int:
+async def recover(
+    store: Store, queue: RunQueue, settings: Settings, new_id: Callable[[], str], calls: Approvals | None = None
+) -> int:
     """Begin an epoch, take over what a dead runtime left, let what waited too long expire; return the epoch.
 
     Raises:
@@ -68,7 +71,7 @@ async def recover(store: Store, queue: RunQueue, settings: Settings, new_id: Cal
     epoch = await write(begin_epoch)
     while await write(_taking_over(queue, policy, [new_id() for _ in range(ORPHANS_PER_UNIT)])):
         pass
-    while await write(lambda tx: desk.expire(tx, queue)):
+    while (await write(lambda tx: desk.expire(tx, queue, calls))).count:
         pass
     await store.read(require_counted)
     return epoch
@@ -136,10 +139,11 @@ def give_up(
         return None
     lost = attempts.attempted(tx, ticket)
     stalled = stalling.stall(tx, job, Loss.LEASE, sign, connection_open=True)
-    settled = attempts.write_off(tx, ticket, lost)
+    settled = attempts.write_off(tx, ticket, lost) if job.holds_slot else None
     action = _settle(tx, queue, stalled, policy, item_id, told=told).action
     again = stalling.queued_again(tx, job) if action is Action.REQUEUE else None
-    attempts.settle_in_index(queue, ticket, lost, settled, Reach.SENT)
+    if settled is not None:
+        attempts.settle_in_index(queue, ticket, lost, settled, Reach.SENT)
     queue.vacate(job.session_id, job.lane)
     if again is not None:
         queue.add(again)
@@ -198,14 +202,17 @@ def recount(tx: Tx) -> list[SessionId]:
 
 
 def _settle(tx: Tx, queue: RunQueue, job: Job, policy: Policy, item_id: str, *, told: bool) -> Verdict:
+    at_tools = job.step is JobStep.TOOLS
     verdict = settle(
-        job.backend,
+        Backend.LOCAL if at_tools else job.backend,  # what may have left has been answered
         local_runs=policy.local_runs,
         recoveries=job.recoveries,
         max_recoveries=policy.max_recoveries,
         told=told,
+        unknown_effect=at_tools and tool_steps.has_unknown_effect(tx, job),
     )
     if verdict.action is Action.REQUEUE:
+        tool_steps.ask_again(tx, job)
         stalling.requeue(tx, job, reason=verdict.reason, recoveries=job.recoveries + 1)
     elif verdict.action is Action.DESK:
         stalling.put_on_desk(tx, job, item_id=item_id, reason=verdict.reason, level=policy.level)

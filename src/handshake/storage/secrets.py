@@ -18,7 +18,8 @@ class Secrets:
     """Reads credentials where their references point, and tells `known` about every one that it reads."""
 
     def __init__(self, known: KnownValues) -> None:
-        self._known = known
+        self.known = known
+        """What was read, in the forms in which it could turn up."""
 
     def __call__(self, reference: str) -> str:
         """Return the credential that `reference` (`env:NAME` or `file:PATH`) points at.
@@ -36,7 +37,7 @@ class Secrets:
             raise Unsupported(reason="credential_kind", kind=kind)
         if not value or not value.isprintable():
             raise InvalidConfig(reason="credential_missing", credential=reference)
-        self._known.add(value)
+        self.known.add(value)
         return value
 
     def look_up(self, references: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from handshake.kernel.budget import Account, Amounts, BudgetKey, BudgetScope, BudgetType
 from handshake.kernel.checkpoint import VerifierKey, verify_checkpoint
-from handshake.kernel.desk import DeskItem, DeskState
+from handshake.kernel.desk import DeskItem, DeskKind, DeskState
 from handshake.kernel.errors import BudgetExceeded
 from handshake.kernel.event import FIRST_PREV_HASH
 from handshake.kernel.ids import ArtifactId, JobId
@@ -246,9 +246,11 @@ def check_checkpoints(found: Contents) -> None:
 
 def check_desk(found: Contents) -> None:
     """Check that exactly the stalled runs wait for a person, and that the log tells every question and answer."""
-    waiting = [item.job_id for item in found.desk if item.state is DeskState.WAITING]
-    stalled = [job.job_id for job in found.jobs if job.state is JobState.STALLED]
-    assert sorted(waiting) == sorted(stalled), "a stalled run that nobody is asked about, or a question about none"
+    open_items = [item for item in found.desk if item.state is DeskState.WAITING]
+    for kind, state in ((DeskKind.RECOVERY, JobState.STALLED), (DeskKind.TOOL_APPROVAL, JobState.AWAITING_USER)):
+        waiting = [item.job_id for item in open_items if item.kind is kind and item.job_id is not None]
+        found_waiting = [job.job_id for job in found.jobs if job.state is state]
+        assert sorted(waiting) == sorted(found_waiting), f"a {state} run that nobody is asked about, or the reverse"
     asked = [one.payload["decision_id"] for one in found.of("gov_human_intervention_requested")]
     assert asked == [item.item_id for item in found.desk], "gov_human_intervention_requested"
     answered = {

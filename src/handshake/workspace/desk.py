@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from handshake.bootstrap import Runtime
-from handshake.kernel.desk import DeskItem, DeskState, shown_sha256
+from handshake.kernel.desk import DeskItem, DeskKind, DeskState, shown_sha256
 from handshake.kernel.ids import JobId
 from handshake.kernel.job import JobState
 from handshake.operations import desk
@@ -19,21 +19,35 @@ class DeskQuestion:
         self.sha256 = shown_sha256(item)
         """The hash of what `item` shows; an approval names it."""
 
-    async def approve(self, *, shown: str) -> DeskItem:
-        """Approve it: a lost run is queued again.
+    async def approve(self, *, shown: str, lasting: str = desk.ONCE) -> DeskItem:
+        """Approve it: a lost run is queued again, a call of a tool is made.
+
+        Args:
+            shown: the hash of what was looked at.
+            lasting: for how long calls like this one may be made: `once`, `turn`, `session`, `wp`, or a span.
 
         Raises:
+            InvalidRequest: `lasting` says no lifetime.
             StateConflict: `shown` is the hash of something else.
             InvalidTransition: it was answered before, or has expired.
         """
         runtime = self._runtime
         level = runtime.settings.policy.automation_level
         return await runtime.store.write(
-            lambda tx: desk.approve(tx, runtime.queue, self.item.item_id, shown=shown, by="operator", level=level)
+            lambda tx: desk.approve(
+                tx,
+                runtime.queue,
+                self.item.item_id,
+                shown=shown,
+                by="operator",
+                level=level,
+                calls=runtime.approvals,
+                lasting=lasting,
+            )
         )
 
     async def deny(self) -> DeskItem:
-        """Deny it: a lost run fails, and its session goes on.
+        """Deny it: a lost run fails, a call of a tool is refused and its run goes on.
 
         Raises:
             InvalidTransition: it was answered before, or has expired.
@@ -41,9 +55,15 @@ class DeskQuestion:
         runtime = self._runtime
         level = runtime.settings.policy.automation_level
         return await runtime.store.write(
-            lambda tx: desk.deny(tx, runtime.queue, self.item.item_id, by="operator", level=level),
-            then=lambda item: runtime.feeds.push(JobId(item.job_id), Over(JobState.FAILED)),
+            lambda tx: desk.deny(
+                tx, runtime.queue, self.item.item_id, by="operator", level=level, calls=runtime.approvals
+            ),
+            then=self._tell,
         )
+
+    def _tell(self, item: DeskItem) -> None:
+        if item.kind is DeskKind.RECOVERY and item.job_id is not None:
+            self._runtime.feeds.push(JobId(item.job_id), Over(JobState.FAILED))
 
 
 class Desk:

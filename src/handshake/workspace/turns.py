@@ -46,6 +46,9 @@ class TurnHandle:
         self._first = listening
         """What listens since before the run was accepted; whoever asks first gets it."""
         self.job_id = accepted.job_id
+        """The first run of the turn."""
+        self._heard = accepted.job_id
+        """The run by which it is listened to."""
         self.turn_id = accepted.turn_id
         self.session_id = session_id
         self.repeated = accepted.repeated
@@ -62,7 +65,7 @@ class TurnHandle:
             async for piece in listening:
                 yield piece
         finally:
-            self._runtime.feeds.leave(self.job_id, listening)
+            self._runtime.feeds.leave(self._heard, listening)
 
     async def result(self) -> Result:
         """Wait for the end of the turn and return what came of it.
@@ -75,25 +78,36 @@ class TurnHandle:
         return await self._runtime.store.read(self._read)
 
     async def cancel(self, *, reason: str = "operator") -> CancelResult:
-        """Cancel the turn's run."""
-        return await cancel_job(self._runtime, self.job_id, reason=reason)
+        """Cancel the turn: the run of it that is under way."""
+        job_id = await self._runtime.store.read(self._last)
+        return await cancel_job(self._runtime, job_id, reason=reason)
 
     def _listen(self) -> feed.Feed:
         first, self._first = self._first, None
         if first is not None:
             return first
-        listening = self._runtime.feeds.listen(self.job_id)
+        self._heard = self._runtime.store.read_now(self._last)
+        listening = self._runtime.feeds.listen(self._heard)
         try:
-            state = self._runtime.store.read_now(lambda reader: records.job(reader, self.job_id).state)
+            now = self._runtime.store.read_now(self._last)
+            while now != self._heard:  # the turn went on meanwhile, and nobody would hear of it
+                self._runtime.feeds.leave(self._heard, listening)
+                self._heard = now
+                listening = self._runtime.feeds.listen(self._heard)
+                now = self._runtime.store.read_now(self._last)
+            state = self._runtime.store.read_now(lambda reader: records.job(reader, now).state)
         except BaseException:
-            self._runtime.feeds.leave(self.job_id, listening)
+            self._runtime.feeds.leave(self._heard, listening)
             raise
         if state in TERMINAL:
             listening.push(Over(state))
         return listening
 
     def _read(self, reader: Reader) -> Result:
-        return result_of(reader, self.job_id)
+        return result_of(reader, self._last(reader))
+
+    def _last(self, reader: Reader) -> JobId:
+        return last_run(reader, self.session_id, self.turn_id)
 
 
 async def cancel_job(runtime: Runtime, job_id: JobId, *, reason: str) -> CancelResult:
@@ -114,6 +128,13 @@ async def cancel_job(runtime: Runtime, job_id: JobId, *, reason: str) -> CancelR
         lambda tx: cancelling.cancel_run(tx, runtime.queue, records.job(tx, job_id), reason=reason, by="operator"),
         then=tell,
     )
+
+
+def last_run(reader: Reader, session_id: SessionId, turn_id: str) -> JobId:
+    """Return the last run of a turn so far: the one that is under way, or that ended it."""
+    row = reader.row("job_last_of_turn", {"session_id": session_id, "turn_id": turn_id})
+    assert row is not None, "a turn has a run"
+    return JobId(str(row[0]))
 
 
 def result_of(reader: Reader, job_id: JobId) -> Result:

@@ -130,14 +130,14 @@ def events_do_not_chain(patch: pytest.MonkeyPatch) -> None:
 @mutant("crashes", "recovery.lease.late_result_is_fenced", "session.state.terminal_is_sticky", "recorder.atomic")
 def late_results_count(patch: pytest.MonkeyPatch) -> None:
     """A result counts for whatever attempt is running, also when its runtime was stopped."""
-    original = outcomes._inference
+    original = outcomes.inference
 
     def inference(ticket: Any, *rest: Any, **named: Any) -> Any:
         import msgspec
 
         return original(msgspec.structs.replace(ticket, attempt=max(0, ticket.attempt - 1)), *rest, **named)
 
-    patch.setattr(outcomes, "_inference", inference)
+    patch.setattr(outcomes, "inference", inference)
 
 
 @mutant("standard", "recorder.disk_full.fails_whole")

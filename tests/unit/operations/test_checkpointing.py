@@ -139,5 +139,5 @@ async def test_a_long_answer_leaves_what_it_said_so_far_when_its_runtime_dies() 
 
 def test_the_triggers_are_a_closed_set() -> None:
     assert {one.value for one in Trigger} == {
-        "operator_decision", "pause", "block", "shutdown", "messages", "tokens", "recovery",
+        "operator_decision", "pause", "block", "shutdown", "messages", "tokens", "tool_call", "recovery",
     }  # fmt: skip

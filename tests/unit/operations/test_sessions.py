@@ -127,7 +127,7 @@ def test_no_query_can_change_what_a_session_is() -> None:
         "ending", "running", "waiting", "blockers", "paused", "dispatched", "state", "next_seq", "next_turn_seq",
         "thread_bytes", "total_tokens", "last_error", "updated_at_us", "ended_at_us", "settled_tokens",
         "settled_cost_usd_micro", "checkpoint_count", "checkpoint_seq", "checkpoint_state", "checkpoint_trigger",
-        "checkpoint_at_us", "streamed_tokens", "last_job_seq",
+        "checkpoint_at_us", "streamed_tokens", "last_job_seq", "tainted",
     }  # fmt: skip
     assert not written & set(FIXED)
     assert {name.strip() for update in updates for name in re.findall(r"\bstate = (\S+?),", update)} == {":state"}

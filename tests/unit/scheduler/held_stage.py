@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from handshake.operations.turns import Attempt
+from handshake.operations.attempt import Attempt
 from tests.running import Stage, settings_of
 
 

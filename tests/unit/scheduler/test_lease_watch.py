@@ -8,8 +8,8 @@ from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId
 from handshake.kernel.job import RunTicket
 from handshake.kernel.moment import rfc3339
 from handshake.kernel.units import Microseconds
+from handshake.operations.attempt import Attempt
 from handshake.operations.stalling import LastSign
-from handshake.operations.turns import Attempt
 from handshake.scheduler.lease_watch import LOOK_EVERY_US, LeaseWatch
 from handshake.testing.virtual_clock import START_US, VirtualClock
 from tests.requirement import requirement

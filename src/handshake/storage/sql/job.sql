@@ -74,19 +74,19 @@ SELECT state, count(*) FROM job GROUP BY state ORDER BY state;
 -- name: job_queue
 SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, concurrency_group,
   fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id, estimated_tokens,
-  estimated_cost_usd_micro, wait_reason
+  estimated_cost_usd_micro, wait_reason, step
 FROM job WHERE ended_at_us IS NULL AND state = 'queued';
 
 -- name: job_queued
 SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, concurrency_group,
   fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id, estimated_tokens,
-  estimated_cost_usd_micro, wait_reason
+  estimated_cost_usd_micro, wait_reason, step
 FROM job WHERE job_id = :job_id AND state = 'queued';
 
 -- name: job_queue_page
 SELECT job_id, session_id, enqueue_seq, turn_seq, lane, priority, provider_id, model_id, concurrency_group,
   fairness_key, attempt, created_at_us, not_before_us, trace_id, wp_id, mt_id, estimated_tokens,
-  estimated_cost_usd_micro, wait_reason
+  estimated_cost_usd_micro, wait_reason, step
 FROM job WHERE ended_at_us IS NULL AND state = 'queued' AND enqueue_seq > :after ORDER BY enqueue_seq LIMIT :limit;
 
 -- name: job_head_of_session
@@ -94,20 +94,19 @@ SELECT job_id FROM job WHERE session_id = :session_id AND ended_at_us IS NULL AN
 
 -- name: job_in_progress
 SELECT job_id, session_id, lane, provider_id, model_id, concurrency_group, attempt, state, holds_slot FROM job
-WHERE holds_slot = 1 ORDER BY enqueue_seq;
+WHERE holds_slot = 1 OR state = 'running' ORDER BY enqueue_seq;
 
 -- name: job_running_count
-SELECT count(*) FROM job WHERE holds_slot = 1 AND state = 'running';
+SELECT count(*) FROM job WHERE state = 'running';
 
 -- name: job_orphans
-SELECT job_id FROM job
-WHERE holds_slot = 1 AND state = 'running' ORDER BY enqueue_seq LIMIT :limit;
+SELECT job_id FROM job WHERE state = 'running' ORDER BY enqueue_seq LIMIT :limit;
 
 -- name: job_release_ended
 UPDATE job SET holds_slot = 0 WHERE holds_slot = 1 AND state <> 'running';
 
 -- name: job_started
-UPDATE job SET state = 'running', attempt = :attempt, holds_slot = 1, started_at_us = :now_us, wait_reason = NULL,
+UPDATE job SET state = 'running', attempt = :attempt, holds_slot = (step = 'call'), started_at_us = :now_us, wait_reason = NULL,
   runtime_epoch = :epoch
 WHERE job_id = :job_id AND state = 'queued' AND attempt = :attempt - 1;
 
@@ -116,7 +115,7 @@ SELECT j.state, j.attempt, j.runtime_epoch, j.turn_id, j.turn_seq, j.trace_id, j
   j.provider_id, j.model_id, j.concurrency_group, j.fairness_key, j.enqueue_seq, j.created_at_us, j.started_at_us,
   j.max_retries, j.retry_backoff, j.holds_slot, j.failures, j.estimated_tokens, j.estimated_cost_usd_micro,
   s.ending, s.waiting, s.blockers, s.paused, s.next_seq, j.run_seq, s.checkpoint_count, s.checkpoint_seq,
-  s.streamed_tokens
+  s.streamed_tokens, j.step, s.tainted
 FROM job AS j JOIN session AS s ON s.session_id = j.session_id WHERE j.job_id = :job_id;
 
 -- name: job_request
@@ -125,14 +124,18 @@ FROM job AS j JOIN session AS s ON s.session_id = j.session_id WHERE j.job_id = 
 
 -- name: job_request_bytes
 WITH RECURSIVE {runs_of_session}, thread AS (
-  SELECT said.turn_seq, said.role, said.content_bytes
+  SELECT said.turn_seq, said.seq, said.role, said.content_bytes
   FROM run CROSS JOIN message AS said ON said.job_id = run.job_id
   UNION ALL
-  SELECT turn_seq, role, content_bytes FROM message WHERE session_id = :session_id AND job_id IS NULL
+  SELECT turn_seq, seq, role, content_bytes FROM message WHERE session_id = :session_id AND job_id IS NULL
 )
 SELECT coalesce(sum(thread.content_bytes), 0) FROM job AS j JOIN thread
 WHERE j.job_id = :job_id AND (thread.turn_seq = j.turn_seq OR thread.turn_seq < j.turn_seq AND thread.turn_seq IN (
-  SELECT turn_seq FROM thread WHERE role = 'ASSISTANT'));
+  SELECT turn_seq FROM (SELECT turn_seq, role, max(seq) FROM thread GROUP BY turn_seq) WHERE role = 'ASSISTANT'));
+
+-- name: job_last_of_turn
+WITH RECURSIVE {runs_of_session}
+SELECT j.job_id FROM run CROSS JOIN job AS j ON j.job_id = run.job_id WHERE j.turn_id = :turn_id LIMIT 1;
 
 -- name: job_answered
 UPDATE job SET state = :state, holds_slot = 0, ended_at_us = :now_us, reason = :reason, error_code = :error_code,
@@ -141,6 +144,17 @@ UPDATE job SET state = :state, holds_slot = 0, ended_at_us = :now_us, reason = :
   settled_tokens = settled_tokens + :settled_tokens, settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost,
   settled_is_estimate = settled_is_estimate OR :is_estimate
 WHERE job_id = :job_id AND state = 'running' AND attempt = :attempt AND runtime_epoch = :epoch;
+
+-- name: job_asked_tools
+UPDATE job SET step = 'tools', holds_slot = 0, prompt_hash = :prompt_hash, answer_message_id = :answer_message_id,
+  prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens, total_tokens = :total_tokens,
+  settled_tokens = settled_tokens + :settled_tokens, settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost,
+  settled_is_estimate = settled_is_estimate OR :is_estimate
+WHERE job_id = :job_id AND state = 'running' AND attempt = :attempt AND runtime_epoch = :epoch AND step = 'call';
+
+-- name: job_concluded
+UPDATE job SET state = :state, ended_at_us = :now_us, reason = :reason
+WHERE job_id = :job_id AND state = :before AND step = 'tools';
 
 -- name: job_move
 UPDATE job SET state = :after, reason = :reason, not_before_us = :not_before_us, wait_reason = :wait_reason,

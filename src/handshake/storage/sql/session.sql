@@ -109,6 +109,17 @@ UPDATE session SET running = 0, state = :state, next_seq = :next_seq, thread_byt
   checkpoint_trigger = :trigger, checkpoint_at_us = :now_us, streamed_tokens = 0
 WHERE session_id = :session_id AND ending = 'open' AND running = 1 AND next_seq = :next_seq - :said;
 
+-- name: session_asked_tools
+UPDATE session SET next_seq = :next_seq, thread_bytes = thread_bytes + :bytes, total_tokens = total_tokens + :tokens,
+  last_error = NULL, updated_at_us = :now_us, settled_tokens = settled_tokens + :settled_tokens,
+  settled_cost_usd_micro = settled_cost_usd_micro + :settled_cost, streamed_tokens = streamed_tokens + :streamed
+WHERE session_id = :session_id AND ending = 'open' AND running = 1 AND next_seq = :next_seq - :said;
+
+-- name: session_told
+UPDATE session SET next_seq = next_seq + 1, thread_bytes = thread_bytes + :bytes, updated_at_us = :now_us,
+  tainted = tainted OR :taints
+WHERE session_id = :session_id AND ending = 'open' AND next_seq = :seq;
+
 -- name: session_marked
 UPDATE session SET checkpoint_count = checkpoint_count + 1, checkpoint_seq = next_seq - 1, checkpoint_state = state,
   checkpoint_trigger = :trigger, checkpoint_at_us = :now_us, streamed_tokens = 0
@@ -136,6 +147,9 @@ WHERE rowid IN (
     WHERE own.session_id = :session_id AND own.job_id IS NULL AND own.seq > :after
   )
 ORDER BY seq LIMIT :limit;
+
+-- name: message_of_call
+SELECT content_artifact_id FROM message WHERE job_id = :job_id AND message_id = :message_id AND role = 'TOOL_CALL';
 
 -- name: message_thread
 WITH RECURSIVE {runs_of_session}

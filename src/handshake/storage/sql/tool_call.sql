@@ -56,6 +56,9 @@ UPDATE tool_call SET state = 'ended', reason = :reason, error_code = :error_code
   result_artifact_id = :result_artifact_id, ended_at_us = :now_us
 WHERE call_seq = :call_seq AND state = :before AND runtime_epoch = :runtime_epoch;
 
+-- name: tool_call_again
+UPDATE tool_call SET state = 'requested', started_at_us = NULL WHERE call_seq = :call_seq AND state = 'started';
+
 -- name: tool_call_session
 SELECT s.state, s.parent_session_id, s.lane, s.wp_id, s.mt_id,
   EXISTS (SELECT 1 FROM message AS m WHERE m.session_id = s.session_id AND m.trusted = 0)

@@ -1,4 +1,4 @@
-"""Bootstrap: joins adapters to ports; the only file that names both."""
+"""Runtime: a workspace that is open: its store, scheduler and doors, joined to the adapters of this machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from handshake.bootstrap.described import closed_door, declarations_of, http_models, known_models, limits_of
+from handshake.bootstrap.toolbox import Opened, Toolbox, ToolsFor, machine_tools, no_tools
 from handshake.gate.egress import Egress
 from handshake.kernel.checkpoint import VerifierKey
 from handshake.kernel.configuration import Configuration, resolve
@@ -17,20 +19,18 @@ from handshake.kernel.ids import CHANCE_BITS, JobId, ProviderId, SessionId, uuid
 from handshake.kernel.job import JobState
 from handshake.kernel.lane import LANES
 from handshake.kernel.layer import Layer, LayerName, from_environment, from_flags
-from handshake.kernel.limit import Limits
-from handshake.kernel.locality import Declared, parse_endpoint
 from handshake.kernel.moment import rfc3339
 from handshake.kernel.queue import RunQueue
-from handshake.kernel.rate import Rate
 from handshake.kernel.redaction import KnownValues
-from handshake.kernel.settings import MIN_FREE_BYTES, ProviderSettings, Settings
+from handshake.kernel.settings import MIN_FREE_BYTES, Settings
 from handshake.kernel.units import Microseconds
-from handshake.operations import budgets
-from handshake.operations.declarations import Declaration, declare
+from handshake.operations import budgets, debug_scopes
+from handshake.operations.approvals import Approvals
+from handshake.operations.declarations import declare
 from handshake.operations.feed import Feeds, Over
 from handshake.operations.keeping import Keeping
 from handshake.operations.records import NewIds
-from handshake.operations.runs import KnownModels, price_of
+from handshake.operations.runs import KnownModels
 from handshake.operations.turns import Turns
 from handshake.operations.unstored import Unstored
 from handshake.operations.verdict import Progress, Verdict
@@ -38,7 +38,6 @@ from handshake.operations.verification import verify
 from handshake.ports.clock import Clock
 from handshake.ports.model import Model
 from handshake.ports.store import Reader, Store
-from handshake.providers.http_model import HttpModel
 from handshake.runners.machine import MachineChance, MachineClock, new_event_loop
 from handshake.scheduler import recovery
 from handshake.scheduler.desk_expiry import DeskExpiry
@@ -95,7 +94,7 @@ Models = Mapping[ProviderId, Model]
 
 
 class Runtime(msgspec.Struct):
-    """One running workspace: its store, scheduler and door to models."""
+    """One running workspace: its store, scheduler, and doors to models and tools."""
 
     place: WorkspaceFolder
     configuration: Configuration
@@ -110,6 +109,8 @@ class Runtime(msgspec.Struct):
     expiry: DeskExpiry
     known_models: KnownModels
     lock: InstanceLock | None
+    tools: Opened
+    approvals: Approvals
 
     @property
     def settings(self) -> Settings:
@@ -130,6 +131,10 @@ def configure(root: Path | None, flags: Mapping[str, str] | None = None) -> Conf
         layers.append(trusted_configs().look(WorkspaceFolder(root)).layer)
     layers += [from_environment(os.environ), from_flags(flags or {})]
     return resolve(layers)
+
+
+def _state_folder() -> Path:
+    return state_folders(os.environ, home_folder(), account_home())[0].parent
 
 
 def trusted_configs() -> TrustedConfigs:
@@ -231,11 +236,6 @@ def verify_log(
         store.shut()
 
 
-def closed_door(settings: Settings) -> Egress:
-    """Return a door to models through which nothing passes: it only tells where a model would run."""
-    return Egress(http_models(settings, MachineClock(), Secrets(KnownValues())), lambda ticket: False)
-
-
 def read_only(place: WorkspaceFolder) -> ReadOnlyStore:
     """Return a reader of the workspace that works beside a running runtime."""
     return ReadOnlyStore(Place(place.database, place.artifacts), files=OsFiles())
@@ -246,6 +246,7 @@ async def open_runtime(
     configuration: Configuration,
     *,
     models: Models | None = None,
+    tools_for: ToolsFor | None = None,
     dispatch: bool = True,
 ) -> Runtime:
     """Open a workspace for work: lock it, recover what a dead runtime left, and begin to dispatch.
@@ -254,6 +255,7 @@ async def open_runtime(
         place: the workspace.
         configuration: its effective settings.
         models: adapters in place of the ones that the settings describe, as tests and cassettes hand in.
+        tools_for: tools in place of those that ship, likewise.
         dispatch: whether queued runs start; commands that only change state say no.
 
     Raises:
@@ -269,9 +271,13 @@ async def open_runtime(
             held.store,
             held.clock,
             held.new_id,
-            models if models is not None else http_models(configuration.settings, held.clock, held.secrets),
+            models
+            if models is not None
+            else http_models(configuration.settings, held.clock, held.secrets),
             held.lock,
             dispatch=dispatch,
+            tools_for=tools_for
+            or machine_tools(place, configuration.settings, held.clock, held.secrets, _state_folder()),
         )
     except BaseException:
         await held.close()
@@ -351,11 +357,13 @@ async def assemble(
     lock: InstanceLock | None,
     *,
     dispatch: bool,
+    tools_for: ToolsFor = no_tools,
 ) -> Runtime:
-    """Join a store and models to a scheduler; the simulator hands in its own."""
+    """Join a store, models and tools to a scheduler; the simulator hands in its own."""
     settings = configuration.settings
+    toolbox = Toolbox(store, clock, new_id, settings, debug_scopes.relaxed, tools_for)
     queue = RunQueue(limits_of(settings), {lane: settings.scheduler.lane_weights.of(lane) for lane in LANES})
-    epoch = await recovery.recover(store, queue, settings, new_id)
+    epoch = await recovery.recover(store, queue, settings, new_id, toolbox.approvals)
     declared = declarations_of(settings)
     if declared:
         await store.write(lambda tx: declare(tx, declared), outcome=True)
@@ -368,8 +376,10 @@ async def assemble(
 
     dispatcher = Dispatcher(queue, clock, epoch, over=over, unstored=unstored)
     egress = Egress(models, dispatcher.is_running)
-    turns = Turns(store, queue, egress, feeds, clock, new_id, Keeping(store, unstored, clock), settings, epoch)
-    expiry = DeskExpiry(store, queue, clock, over)
+    keeping = Keeping(store, unstored, clock)
+    expiry = DeskExpiry(store, queue, clock, over, toolbox.approvals)
+    tools = await toolbox.open(queue, feeds, keeping, epoch, expiry.look)
+    turns = Turns(store, queue, egress, feeds, clock, new_id, keeping, settings, epoch, tools.turns)
     store.follow(dispatcher)
     runtime = Runtime(
         place,
@@ -385,6 +395,8 @@ async def assemble(
         expiry,
         known_models(settings),
         lock,
+        tools,
+        toolbox.approvals,
     )
     if dispatch:
         dispatcher.asked = expiry.look
@@ -403,7 +415,10 @@ async def close_runtime(runtime: Runtime, *, drain_us: Microseconds) -> None:
         try:
             await runtime.dispatcher.close(drain_us, before_cut=runtime.turns.stop)
         finally:
-            await runtime.egress.close()
+            try:
+                await runtime.egress.close()
+            finally:
+                await runtime.tools.close()
     finally:
         runtime.feeds.close()
         try:
@@ -411,78 +426,6 @@ async def close_runtime(runtime: Runtime, *, drain_us: Microseconds) -> None:
         finally:
             if runtime.lock is not None:
                 runtime.lock.release()
-
-
-def http_models(settings: Settings, clock: Clock, secrets: Secrets) -> dict[ProviderId, Model]:
-    """Return an adapter for every configured provider; nothing is opened or resolved yet.
-
-    Raises:
-        InvalidBaseUrl: a provider's URL is malformed.
-    """
-    return {
-        ProviderId(name): HttpModel(
-            ProviderId(name),
-            parse_endpoint(entry.base_url),
-            _declared(entry),
-            clock=clock,
-            secret=secrets,
-            credential_ref=entry.credential,
-            tools=entry.tool_support,
-        )
-        for name, entry in settings.providers.items()
-    }
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Return the limits that the settings give; every provider is local until part 5."""
-    scheduler = settings.scheduler
-    return Limits(
-        total=scheduler.max_concurrent_runs,
-        primary_reserved=scheduler.primary_reserved_runs,
-        provider_default=scheduler.max_concurrent_per_provider.local,
-        model_default=scheduler.max_concurrent_per_model.local,
-        providers={name: entry.max_concurrent for name, entry in settings.providers.items() if entry.max_concurrent},
-        models={
-            (name, model): known.max_concurrent
-            for name, entry in settings.providers.items()
-            for model, known in entry.models.items()
-            if known.max_concurrent
-        },
-        groups=dict(scheduler.concurrency_groups),
-        rates={
-            name: Rate(entry.requests_per_minute, entry.tokens_per_minute)
-            for name, entry in settings.providers.items()
-            if entry.requests_per_minute or entry.tokens_per_minute
-        },
-        prices={
-            (name, model): price
-            for name, entry in settings.providers.items()
-            for model, known in entry.models.items()
-            if (price := price_of(known)) is not None
-        },
-    )
-
-
-def declarations_of(settings: Settings) -> tuple[Declaration, ...]:
-    """Return what the settings declare about where providers run."""
-    return tuple(
-        Declaration(name, parse_endpoint(entry.base_url).origin, entry.run_by_operator)
-        for name, entry in settings.providers.items()
-        if entry.run_by_operator is not None
-    )
-
-
-def known_models(settings: Settings) -> KnownModels:
-    """Return what the settings know of models, by provider and model."""
-    return {
-        (provider, model): known
-        for provider, entry in settings.providers.items()
-        for model, known in entry.models.items()
-    }
-
-
-def _declared(entry: ProviderSettings) -> Declared:
-    return Declared(run_by_operator=entry.run_by_operator, forwards_to_cloud=entry.forwards_to_cloud)
 
 
 def _identity(store: ReadOnlyStore) -> tuple[str, int]:
