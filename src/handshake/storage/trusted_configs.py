@@ -52,6 +52,11 @@ def state_folders(variables: Mapping[str, str], *homes: Path) -> tuple[Path, ...
     return tuple(dict.fromkeys(state / "handshake" / "trust" for state in states))
 
 
+def state_folder(variables: Mapping[str, str], home: Path) -> Path:
+    """Return the first of `state_folders`: where new records and worktrees go."""
+    return state_folders(variables, home)[0]
+
+
 class ConfigTrust(msgspec.Struct, frozen=True):
     """How a workspace's configuration stands with this user, and what it says."""
 

@@ -11,7 +11,7 @@ import pytest
 from handshake.bootstrap import configure, init_workspace, trusted_configs
 from handshake.kernel.config_trust import Standing
 from handshake.kernel.errors import InvalidRequest, StateConflict, StoreFailed
-from handshake.storage.trusted_configs import TrustedConfigs, state_folders
+from handshake.storage.trusted_configs import TrustedConfigs, state_folder, state_folders
 from handshake.storage.workspace_folder import WorkspaceFolder
 from handshake.testing.seeded_chance import SeededChance
 from handshake.workspace import open_workspace
@@ -149,6 +149,7 @@ def test_state_of_a_user_is_where_xdg_says_and_in_the_accounts_home(tmp_path: Pa
     own = tmp_path / ".local" / "state" / "handshake" / "trust"
     assert state_folders({}, tmp_path) == state_folders({"XDG_STATE_HOME": "relative"}, tmp_path, tmp_path) == (own,)
     assert state_folders({"XDG_STATE_HOME": "/s"}, tmp_path) == (Path("/s/handshake/trust"), own)
+    assert state_folder({"XDG_STATE_HOME": "/s"}, tmp_path) == Path("/s/handshake/trust")
 
 
 def test_records_are_found_under_another_home(tmp_path: Path) -> None:
