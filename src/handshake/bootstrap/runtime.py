@@ -271,9 +271,7 @@ async def open_runtime(
             held.store,
             held.clock,
             held.new_id,
-            models
-            if models is not None
-            else http_models(configuration.settings, held.clock, held.secrets),
+            models if models is not None else http_models(configuration.settings, held.clock, held.secrets),
             held.lock,
             dispatch=dispatch,
             tools_for=tools_for

@@ -144,8 +144,8 @@ class Approvals:
         asked = self._asked(tx, item)
         session = records.session(tx, SessionId(item.session_id))
         ids = self._new_ids()
-        once_until_us = tx.now_us + DESK_TOOL_APPROVAL_EXPIRY_S * US_PER_S
-        is_once = how_long.lifetime is Lifetime.ONCE
+        soon_us = tx.now_us + DESK_TOOL_APPROVAL_EXPIRY_S * US_PER_S
+        is_short = how_long.lifetime in (Lifetime.ONCE, Lifetime.TURN)
         approval = Approval(
             approval_id=next(ids),
             session_id=session.session_id,
@@ -155,7 +155,7 @@ class Approvals:
             call_sha256=item.call_sha256,
             user_id=by,
             created_at_us=tx.now_us,
-            expires_at_us=once_until_us if is_once else how_long.expires_at_us,
+            expires_at_us=soon_us if is_short else how_long.expires_at_us,
         )
         turn_id = None if job is None else TurnId(job.turn_id)
         given = for_calls_like(

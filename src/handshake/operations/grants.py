@@ -86,7 +86,10 @@ def count_use(tx: Tx, grants: Iterable[str], *, bytes_: int = 0, amount: int = 0
 
 
 def call_approval(reader: Reader, session_id: SessionId, call_sha256: str, *, now_us: int) -> Approval | None:
-    """Return the approval of exactly this call that has not been used, revoked or run out, or None."""
+    """Return the approval of exactly this call that has not been used, revoked or run out, or None.
+
+    However long it lasts for calls like the one that was shown, for what is asked about each time anew it is good once.
+    """
     row = reader.row("approval_of_call", {"session_id": session_id, "call_sha256": call_sha256, "now_us": now_us})
     return None if row is None else _approval_of(row)
 

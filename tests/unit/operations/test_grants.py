@@ -285,6 +285,12 @@ async def test_approving_a_call_for_longer_settles_calls_like_it_and_no_others()
     assert (await ruling(stage, session_id, "mailbox.send:coder", args={"to": "coder"})).reason is Reason.GRANTED
     assert (await ruling(stage, session_id, "mailbox.send:coder", args={"to": "eve"})).outcome is Outcome.ASK
     assert (await ruling(stage, session_id, "mailbox.send:eve", args={"to": "coder"})).outcome is Outcome.ASK
+    exact = await stage.store.read(lambda reader: grants.call_approval(reader, session_id, "0" * 64, now_us=2))
+    assert exact is not None, "the very call that was shown is approved whatever asks about it, once"
+    assert [await stage.store.write(lambda tx: grants.use_approval(tx, approval.approval_id)) for _ in "ab"] == [
+        True,
+        False,
+    ]
     once = msgspec.structs.replace(approval, lifetime=Lifetime.ONCE)
     assert grant_requests.for_calls_like(once, session, need, {}, iter(())) == []
 

@@ -19,7 +19,7 @@ SELECT
   revoked_at_us, revoked_by
 FROM approval
 WHERE session_id = :session_id AND call_sha256 = :call_sha256 AND used_at_us IS NULL AND revoked_at_us IS NULL
-  AND lifetime = 'once' AND (expires_at_us IS NULL OR expires_at_us > :now_us)
+  AND (expires_at_us IS NULL OR expires_at_us > :now_us)
 ORDER BY approval_id LIMIT 1;
 
 -- name: approval_use
