@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from handshake.kernel.errors import InvalidRequest
@@ -30,6 +30,7 @@ paths = st.lists(steps, max_size=8).map("/".join)
 
 @requirement("capability.path.no_escape")
 @given(paths)
+@example("./A:")
 def test_a_path_that_is_taken_stays_beneath_and_has_one_spelling(text: str) -> None:
     try:
         taken = parse_path(text)

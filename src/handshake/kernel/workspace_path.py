@@ -45,7 +45,7 @@ def parse_path(text: str, *, field: str = "path") -> Steps:
     if reason is not None:
         raise InvalidRequest(field=field, reason=reason)
     steps = tuple(step for step in text.split("/") if step not in ("", "."))
-    reason = _steps_fault(steps)
+    reason = "drive" if steps and _DRIVE.match(steps[0]) else _steps_fault(steps)
     if reason is not None:
         raise InvalidRequest(field=field, reason=reason)
     return steps
@@ -111,8 +111,6 @@ def _text_fault(text: str) -> str | None:
         return "backslash"
     if text.startswith("/"):
         return "absolute"
-    if _DRIVE.match(text):
-        return "drive"
     if text.isascii():
         return None if text.isprintable() else "character"
     if any(unicodedata.category(one) in _UNPRINTABLE for one in text):

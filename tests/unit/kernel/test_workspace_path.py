@@ -37,6 +37,7 @@ def test_a_path_has_one_form(text: str, steps: tuple[str, ...]) -> None:
         ("//server/share", "absolute"),
         ("C:/Windows/win.ini", "drive"),
         ("c:secret", "drive"),
+        ("./A:", "drive"),
         ("src\\..\\secret", "backslash"),
         ("src/\x00", "character"),
         ("src/a\nb", "character"),
@@ -67,6 +68,7 @@ def test_a_refusal_names_the_field_and_no_content() -> None:
 
 def test_a_name_that_no_path_can_hold_is_not_shown() -> None:
     assert is_nameable("parser.py")
+    assert is_nameable("a:b")
     assert not any(is_nameable(step) for step in ("", "a/b", "..", "a\nb", "e\u0301", "a\\b", "\udcff"))
 
 
