@@ -327,6 +327,7 @@ def _hold(place: WorkspaceFolder, settings: Settings, *, dispatch: bool) -> _Hel
         known = KnownValues()
         secrets = Secrets(known)
         secrets.look_up(entry.credential for entry in settings.providers.values() if entry.credential)
+        secrets.look_up(one for server in settings.mcp.servers.values() for one in server.references)
         run = place.ballast.parent
         ballast = Ballast(files, place.ballast, run / "ballast.new", run) if dispatch else None
         store = SqliteStore(

@@ -13,9 +13,11 @@ from handshake.gate.call_reading import CallReader
 from handshake.gate.json_schema import CompiledSchema
 from handshake.gate.tool_gate import ToolGate
 from handshake.kernel.capability import SHIPPED
-from handshake.kernel.errors import NotFound
+from handshake.kernel.errors import NotFound, ProviderFailed
 from handshake.kernel.ids import ArtifactId, SessionId
 from handshake.kernel.locality import parse_endpoint
+from handshake.kernel.mcp import RefusedTool
+from handshake.kernel.mcp_tool import PinnedTool
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.redaction import KnownValues
 from handshake.kernel.settings import Settings
@@ -34,7 +36,7 @@ from handshake.operations.tool_turns import ToolTurns
 from handshake.operations.workspaces import Workspaces
 from handshake.ports.clock import Clock
 from handshake.ports.store import Store
-from handshake.ports.tool import Tool
+from handshake.ports.tool import Tool, ToolFailed
 from handshake.ports.worktree import Worktrees
 from handshake.providers.web_client import WebClient
 from handshake.providers.web_streams import OutsideStreams
@@ -144,6 +146,18 @@ class Mcp(msgspec.Struct, frozen=True):
 
     servers: McpServers
     client: McpClient
+
+    async def look(self, server: str) -> tuple[list[PinnedTool], list[RefusedTool]]:
+        """Ask a server for its tools; return what waits for a person, and what cannot be taken.
+
+        Raises:
+            NotFound: there is no such server.
+            ProviderFailed: it did not answer, or with what is no listing.
+        """
+        try:
+            return await self.servers.look(server, self.client)
+        except ToolFailed as failed:
+            raise ProviderFailed(server=server, reason=failed.code, hint=failed.sentence) from None
 
 
 class Opened(msgspec.Struct, frozen=True):

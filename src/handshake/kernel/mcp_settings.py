@@ -149,6 +149,11 @@ class McpServerSettings(Section, frozen=True, kw_only=True):
         default_factory=dict
     )
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Where all credentials of the server are found."""
+        return (*self.env.values(), *(() if self.credential is None else (self.credential,)))
+
 
 class McpSettings(Section, frozen=True, kw_only=True):
     """MCP servers whose tools pass the gate."""

@@ -15,7 +15,9 @@ from handshake.operations.cancelling import CancelResult
 from handshake.operations.views import QueueView, WorkspaceView
 from handshake.workspace.desk import Desk, DeskQuestion
 from handshake.workspace.grants import Grants
+from handshake.workspace.mcp import Mcp, McpQuestion
 from handshake.workspace.sessions import SessionHandle, Sessions
+from handshake.workspace.tools import Tools
 from handshake.workspace.turns import Result, TurnHandle, cancel_job
 
 __all__ = [
@@ -23,9 +25,12 @@ __all__ = [
     "Desk",
     "DeskQuestion",
     "Grants",
+    "Mcp",
+    "McpQuestion",
     "Result",
     "SessionHandle",
     "Sessions",
+    "Tools",
     "TurnHandle",
     "Workspace",
     "open_workspace",
@@ -45,6 +50,8 @@ class Workspace:
         self.sessions = Sessions(runtime)
         self.desk = Desk(runtime)
         self.grants = Grants(runtime)
+        self.tools = Tools(runtime)
+        self.mcp = Mcp(runtime)
 
     def drain(self) -> None:
         """Take no new turns (HSK-503-DRAINING) and start nothing more; what runs goes on, also while it closes."""
