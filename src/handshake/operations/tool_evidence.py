@@ -30,18 +30,18 @@ from handshake.ports.store import Tx
 
 def tell_decision(tx: Tx, context: Context, asked: AskedCall, verdict: Verdict) -> None:
     """Tell what was decided about each capability that a call requires, or about its tool if it requires none."""
-    wanted = shown([one.capability for one in asked.needed]) or (_name(asked.tool_id) or "unknown",)
+    wanted = shown([one.capability for one in asked.needed]) or (name_told(asked.tool_id) or "unknown",)
     for capability_id in wanted:
         tx.append(
             CapabilityDecision(
-                actor_id=_name(asked.actor.agent_id or asked.actor.model_id) or asked.actor.kind.value,
-                capability_id=_name(capability_id) or "unknown",
+                actor_id=name_told(asked.actor.agent_id or asked.actor.model_id) or asked.actor.kind.value,
+                capability_id=name_told(capability_id) or "unknown",
                 capability_registry_version=REGISTRY_VERSION,
                 decision_outcome=verdict.decision,
-                missing=tuple(_name(one) or "unknown" for one in verdict.missing),
+                missing=tuple(name_told(one) or "unknown" for one in verdict.missing),
                 reason=verdict.reason,
                 session_id=context.model_session_id or "",
-                tool_id=_name(asked.tool_id),
+                tool_id=name_told(asked.tool_id),
             ),
             context,
         )
@@ -65,7 +65,9 @@ def tell_call(
     tx.append(
         ToolCall(
             actor=ToolActor(
-                agent_id=_name(asked.actor.agent_id), kind=asked.actor.kind, model_id=_name(asked.actor.model_id)
+                agent_id=name_told(asked.actor.agent_id),
+                kind=asked.actor.kind,
+                model_id=name_told(asked.actor.model_id),
             ),
             approval_id=verdict.approval_id,
             args_hash=asked.args_sha256,
@@ -83,9 +85,9 @@ def tell_call(
             side_effect=None if definition is None else definition.side_effect,
             tainted=tainted,
             timing=ToolTiming(duration_ms=timing.duration_ms, ended_at=timing.ended_at, started_at=timing.started_at),
-            tool_call_id=_name(asked.tool_call_id),
-            tool_id=_name(asked.tool_id),
-            tool_version=_name(asked.tool_version),
+            tool_call_id=name_told(asked.tool_call_id),
+            tool_id=name_told(asked.tool_id),
+            tool_version=name_told(asked.tool_version),
             trace_id=asked.trace_id,
             transport=asked.origin.transport,
         ),
@@ -106,7 +108,7 @@ def _key_sha256(key: str | None) -> str | None:
     return None if key is None else hashlib.sha256(key.encode()).hexdigest()
 
 
-def _name(text: str | None) -> str | None:
+def name_told(text: str | None) -> str | None:
     """Return a name as an event may hold it: one line, cut; what a model made up may be anything."""
     if not text:
         return None

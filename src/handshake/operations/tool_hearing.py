@@ -34,6 +34,7 @@ from handshake.kernel.tool import Risk
 from handshake.kernel.tool_call import ToolCallRecord, ToolCallState
 from handshake.kernel.tool_registry import Standing
 from handshake.operations import write_scopes
+from handshake.operations.tool_evidence import name_told
 from handshake.ports.store import Reader, Tx
 
 MAX_TAINTING = 20
@@ -241,9 +242,9 @@ def _outside(asked: AskedCall) -> Hearing:
 def _context(asked: AskedCall, wp_id: str | None, mt_id: str | None, *, is_known: bool) -> Context:
     return Context(
         actor=asked.actor.kind,
-        actor_id=asked.actor.agent_id,
+        actor_id=name_told(asked.actor.agent_id),
         job_id=asked.origin.job_id if is_known else None,
-        model_id=asked.actor.model_id,
+        model_id=name_told(asked.actor.model_id),
         model_session_id=asked.session_id if is_known else None,
         mt_id=mt_id,
         trace_id=asked.trace_id,
