@@ -31,6 +31,7 @@ from handshake.bootstrap.runtime import (
     verifier_key,
     verify_log,
 )
+from handshake.bootstrap.toolbox import sandbox_findings
 
 __all__ = [
     "LOG_NAME",
@@ -59,6 +60,7 @@ __all__ = [
     "open_runtime",
     "read_only",
     "repair",
+    "sandbox_findings",
     "trusted_configs",
     "verifier_key",
     "verify_log",

@@ -47,11 +47,10 @@ from handshake.tools.discovery import DiscoveryTool
 from handshake.tools.mcp_client import Approved, Listed, McpClient
 from handshake.tools.mcp_ways import McpWays
 from handshake.tools.process import ProcessTool
-from handshake.tools.sandbox.policy import NotConfined
-from handshake.tools.sandbox.sandbox import Sandbox
+from handshake.tools.sandbox.sandbox import BACKENDS, Sandbox
 from handshake.tools.web import WebTool
 from handshake.tools.workspace_files import WorkspaceFiles
-from handshake.tools.worktrees import GitWorktrees
+from handshake.tools.worktrees import DEPENDENCY_FOLDERS, GitWorktrees
 
 Usable = Callable[[SessionId], Awaitable[Sequence[RegisteredTool]]]
 """Returns the tools that a session could make some call of."""
@@ -89,12 +88,6 @@ def machine_tools(place: WorkspaceFolder, settings: Settings, clock: Clock, secr
         async def own(session_id: SessionId, artifact_id: ArtifactId) -> bytes | None:
             return await store.read(lambda reader: artifact_of_session(reader, session_id, artifact_id))
 
-        async def has_sandbox() -> bool:
-            try:
-                return bool(await sandbox.backend())
-            except NotConfined:
-                return False
-
         def client(approved: Approved, listed: Listed) -> McpClient:
             nowhere = place.mark.parent / "nowhere"
             nowhere.mkdir(mode=0o700, exist_ok=True)
@@ -104,17 +97,18 @@ def machine_tools(place: WorkspaceFolder, settings: Settings, clock: Clock, secr
 
         closed = [parse_endpoint(entry.base_url) for entry in settings.providers.values()]
         sandbox = Sandbox()
+        dependencies = [f"{place.root.resolve()}/{one}" for one in sorted(DEPENDENCY_FOLDERS)]
         return Tools(
             provided=(
                 Provided(WorkspaceFiles(settings.policy.trusted_files), files.DEFINITIONS),
                 Provided(WebTool(WebClient(closed)), web.DEFINITIONS),
                 Provided(ArtifactTool(own), artifacts.DEFINITIONS),
                 Provided(DiscoveryTool(usable), discovery.DEFINITIONS),
-                Provided(ProcessTool(sandbox), process.DEFINITIONS),
+                Provided(ProcessTool(sandbox, dependencies=dependencies), process.DEFINITIONS),
             ),
             worktrees=GitWorktrees(place.root.resolve(), _worktree_home(place, state), place.mark.parent / "merging"),
             root=str(place.root.resolve()),
-            has_sandbox=has_sandbox,
+            has_sandbox=sandbox.can_confine,
             known=secrets.known,
             mcp=client if settings.mcp.servers else None,
         )
@@ -126,6 +120,13 @@ def _worktree_home(place: WorkspaceFolder, state: Path) -> Path:
     """Return where the files of a workspace's sessions are: outside of the workspace."""
     name = hashlib.sha256(os.fsencode(place.root.resolve())).hexdigest()[:32]
     return state / "worktrees" / name
+
+
+async def sandbox_findings() -> dict[str, tuple[str, ...]]:
+    """Return, for each way of confining commands here, what its self-test found against it; nothing is good."""
+    sandbox = Sandbox()
+    found = {one: await sandbox.finding(one) for one in BACKENDS}
+    return {one: (*([finding.missing] if finding.missing else []), *finding.breaches) for one, finding in found.items()}
 
 
 def no_tools(store: Store, usable: Usable) -> Tools:

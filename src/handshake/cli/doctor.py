@@ -92,6 +92,7 @@ def _look(invocation: Invocation) -> Iterator[Finding]:
 
     python = ".".join(map(str, sys.version_info[:3]))
     yield Finding("engine", Verdict.OK, f"Python {python}, SQLite {engine_version()}")
+    yield asyncio.run(_sandbox())
     root: Path | None = None
     is_own = True
     try:
@@ -115,6 +116,23 @@ def _look(invocation: Invocation) -> Iterator[Finding]:
         # What others can write may come from them: it does not say who gets which credential.
         asked = entry if is_own else msgspec.structs.replace(entry, credential=None)
         yield asyncio.run(_provider(settings, name, asked))
+
+
+async def _sandbox() -> Finding:
+    """Return how commands of sessions are confined, after really trying to get out."""
+    from handshake.bootstrap import sandbox_findings
+
+    found = await sandbox_findings()
+    good = [name for name, against in found.items() if not against]
+    if good:
+        return Finding("sandbox", Verdict.OK, f"commands run in {good[0]}; self-test passed: {', '.join(good)}")
+    against = "; ".join(f"{name}: {', '.join(reasons[:_LISTED])}" for name, reasons in found.items())
+    return Finding(
+        "sandbox",
+        Verdict.WARN,
+        f"none passes its self-test, so commands are denied ({against})",
+        "install bubblewrap, or let this user make namespaces: docs/how-to/run-commands.md",
+    )
 
 
 def _workspace(found: WorkspaceFolder) -> Iterator[Finding]:

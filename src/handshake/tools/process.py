@@ -35,10 +35,14 @@ class ProcessTool:
     Args:
         sandbox: how they are confined.
         environment: variables that the operator declared for every command.
+        dependencies: folders of the workspace to which worktrees of sessions link, such as its `.venv`.
     """
 
-    def __init__(self, sandbox: Sandbox, *, environment: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, sandbox: Sandbox, *, environment: Iterable[tuple[str, str]] = (), dependencies: Iterable[str] = ()
+    ) -> None:
         self._sandbox = sandbox
+        self._dependencies = tuple(dependencies)
         self._environment = tuple(environment)
 
     async def run(
@@ -77,6 +81,7 @@ class ProcessTool:
             cwd=_folder(root, args.get("cwd", path_glob.ROOT)),
             environment=(*self._environment, *_variables(root, args.get("env", {}))),
             write=write_places(root, reach.write),
+            read=_real_folders(self._dependencies),
             hidden=hidden_places(root, reach.hidden),
             limits=Limits(timeout_ms=max(1, min(wanted_ms, int(context.timeout_ms * _SHARE_OF_TIME))), kept_bytes=kept),
         )
@@ -95,6 +100,11 @@ def _folder(root: str, named: str) -> str:
     if not os.path.isdir(path):
         raise ToolFailed("cwd_missing", "there is no such folder")
     return path
+
+
+def _real_folders(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return those that are folders: a link, which a session may have put there, could lead anywhere."""
+    return tuple(one for one in paths if os.path.isdir(one) and os.path.realpath(one) == one)
 
 
 def _variables(root: str, given: Mapping[str, str]) -> Sequence[tuple[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from handshake.bootstrap import init_workspace
-from handshake.cli.doctor import Verdict, _clock, _provider
+from handshake.cli.doctor import Verdict, _clock, _provider, _sandbox
 from handshake.kernel.ids import ProviderId
 from handshake.kernel.settings import Dialect, ProviderSettings, Settings
 from handshake.testing.replies import response
@@ -90,3 +90,21 @@ async def test_a_clock_that_stands_before_what_was_stored_is_told(
     assert found.verdict is Verdict.WARN
     assert 3_500 < int(found.detail.split()[0]) <= 3_600
     assert found.next_step is not None
+
+
+@pytest.mark.parametrize("against", [("tcp",), ("unshare_1",)])
+async def test_without_a_sandbox_that_holds_it_warns(monkeypatch: pytest.MonkeyPatch, against: tuple[str, ...]) -> None:
+    async def findings() -> dict[str, tuple[str, ...]]:
+        return {"namespaces": against, "landlock": ("landlock_too_old_38",)}
+
+    monkeypatch.setattr("handshake.bootstrap.sandbox_findings", findings)
+    found = await _sandbox()
+    assert (found.subject, found.verdict) == ("sandbox", Verdict.WARN)
+    assert f"namespaces: {against[0]}" in found.detail
+    assert found.next_step is not None
+    assert "bubblewrap" in found.next_step
+
+
+async def test_the_sandbox_of_this_machine_is_tried() -> None:
+    found = await _sandbox()
+    assert (found.subject, found.verdict) == ("sandbox", Verdict.OK)

@@ -109,6 +109,21 @@ def test_no_variable_makes_another_program_of_it(name: str) -> None:
     assert not jsonschema_rs.validator_for(RUN.input_schema).is_valid({"argv": ["ls"], "env": {name: "x"}})
 
 
+@requirement("gate.sandbox.confines")
+async def test_dependencies_beside_a_worktree_are_seen_unless_they_are_links(root: Path, tmp_path: Path) -> None:
+    work, kept = tmp_path / "work", tmp_path / "kept"
+    work.mkdir()
+    kept.mkdir()
+    (kept / "module").write_text("there")
+    (tmp_path / "linked").symlink_to(root / "private")
+    for one in ("kept", "linked"):
+        (work / one).symlink_to(tmp_path / one)
+    tool = ProcessTool(Sandbox(), dependencies=(str(kept), str(tmp_path / "linked"), str(tmp_path / "gone")))
+    found = await answer(work, tool, argv=["sh", "-c", "cat kept/module linked/key; echo x > kept/module"])
+    assert found["stdout"] == "there"
+    assert (kept / "module").read_text() == "there"
+
+
 async def test_what_the_operator_declared_is_there(root: Path) -> None:
     tool = ProcessTool(Sandbox(), environment=(("DECLARED", "yes"),))
     assert (await answer(root, tool, argv=["sh", "-c", "echo $DECLARED"]))["stdout"] == "yes\n"
