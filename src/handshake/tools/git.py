@@ -116,7 +116,8 @@ class Git:
         try:
             process = await asyncio.create_subprocess_exec(
                 *words,
-                stdin=asyncio.subprocess.PIPE,
+                # a command that reads nothing may have ended before it could be told nothing
+                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
                 cwd=cwd,
@@ -127,7 +128,7 @@ class Git:
             raise StoreFailed(reason="git_does_not_start", errno=failure.errno) from failure
         try:
             async with asyncio.timeout(GIT_LIMIT_S):
-                output, _ = await process.communicate(stdin)
+                output, _ = await process.communicate(stdin or None)
         except TimeoutError:
             raise StoreFailed(reason="git_takes_too_long", limit_s=GIT_LIMIT_S) from None
         finally:
