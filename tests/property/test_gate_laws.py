@@ -66,7 +66,7 @@ def encodable(value: Any) -> bool:
     return True
 
 
-async def held_to_the_laws(calls: list[tuple[int, Any, dict[str, Any], Transport]]) -> None:
+async def check_laws(calls: list[tuple[int, Any, dict[str, Any], Transport]]) -> None:
     door = await Door.open()
     sessions = [
         await door.session(),
@@ -102,7 +102,7 @@ async def held_to_the_laws(calls: list[tuple[int, Any, dict[str, Any], Transport
 def test_every_call_is_answered_told_of_and_explained_alike(
     calls: list[tuple[int, Any, dict[str, Any], Transport]],
 ) -> None:
-    asyncio.run(held_to_the_laws(calls))
+    asyncio.run(check_laws(calls))
 
 
 @requirement("gate.envelope.validated_both_ways")
