@@ -31,12 +31,13 @@ from handshake.bootstrap.runtime import (
     verifier_key,
     verify_log,
 )
-from handshake.bootstrap.toolbox import sandbox_findings
+from handshake.bootstrap.toolbox import Described, sandbox_findings
 
 __all__ = [
     "LOG_NAME",
     "ConfigTrust",
     "Configuration",
+    "Described",
     "Holder",
     "Models",
     "ReadOnlyStore",

@@ -47,10 +47,24 @@ from handshake.tools.discovery import DiscoveryTool
 from handshake.tools.mcp_client import Approved, Listed, McpClient
 from handshake.tools.mcp_ways import McpWays
 from handshake.tools.process import ProcessTool
+from handshake.tools.program import Described, Function, ProgramTool, define
 from handshake.tools.sandbox.sandbox import BACKENDS, Sandbox
 from handshake.tools.web import WebTool
 from handshake.tools.workspace_files import WorkspaceFiles
 from handshake.tools.worktrees import DEPENDENCY_FOLDERS, GitWorktrees
+
+__all__ = [
+    "Described",
+    "Mcp",
+    "Opened",
+    "Provided",
+    "Toolbox",
+    "Tools",
+    "ToolsFor",
+    "machine_tools",
+    "no_tools",
+    "sandbox_findings",
+]
 
 Usable = Callable[[SessionId], Awaitable[Sequence[RegisteredTool]]]
 """Returns the tools that a session could make some call of."""
@@ -168,6 +182,17 @@ class Opened(msgspec.Struct, frozen=True):
     turns: ToolTurns
     workspaces: Workspaces | None
     mcp: Mcp | None
+
+    def add(self, function: Function, said: Described) -> None:
+        """Let a function of the program be a tool from now on.
+
+        Raises:
+            InvalidRequest, UnknownCapability, StateConflict, TooLarge: as `tools.program.define` and
+                `ToolRegistry.register`.
+        """
+        definition = define(function, said)
+        self.gate.registry.register(definition, ToolSource.PROGRAM)
+        self.gate.attach(definition.tool_id, ProgramTool(function, trusted=said.trusted))
 
     async def close(self) -> None:
         """Close every adapter."""

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
-from handshake.bootstrap import Models, Runtime, close_runtime, configure, find_workspace, limits_of, open_runtime
+from handshake.bootstrap import (
+    Described,
+    Models,
+    Runtime,
+    close_runtime,
+    configure,
+    find_workspace,
+    limits_of,
+    open_runtime,
+)
 from handshake.kernel.ids import JobId
 from handshake.kernel.job import Job
 from handshake.kernel.units import US_PER_S, Microseconds
@@ -36,6 +46,8 @@ __all__ = [
     "open_workspace",
 ]
 
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
 DRAIN_S = 10
 """How long runs may finish when a workspace closes, in seconds; what still runs is handed back to the queue."""
 
@@ -52,6 +64,57 @@ class Workspace:
         self.grants = Grants(runtime)
         self.tools = Tools(runtime)
         self.mcp = Mcp(runtime)
+
+    def tool(
+        self,
+        *,
+        side_effect: str,
+        capabilities: Sequence[str],
+        name: str | None = None,
+        version: str = "1.0.0",
+        sinks: Sequence[str] | None = None,
+        risk: str | None = None,
+        idempotent: bool = False,
+        trusted: bool = False,
+        deferred: bool = False,
+        timeout_s: int = 60,
+    ) -> Callable[[F], F]:
+        """Make a tool of the decorated asynchronous function while this workspace is open; its docstring is for models.
+
+        Args:
+            side_effect: READ, WRITE or EXECUTE: what a call may do to the world.
+            capabilities: what a call requires of its session; `{argument}` stands for an argument's value.
+            name: the tool's id; `program.` and the function's name by default.
+            version: of the tool, in three numbers.
+            sinks: names of the arguments that choose a destination, recipient or amount; all by default.
+            risk: LOW, MEDIUM or HIGH; by the side effect by default.
+            idempotent: whether the same call may be made again.
+            trusted: whether what it returns may count as trusted content.
+            deferred: whether a model must look for it.
+            timeout_s: seconds after which a call is cut.
+
+        Raises:
+            InvalidRequest: no tool can be made of it; the context names the field.
+            UnknownCapability: a capability is not in the registry.
+        """
+        said = Described(
+            side_effect=side_effect,
+            capabilities=capabilities,
+            name=name,
+            version=version,
+            sinks=sinks,
+            risk=risk,
+            idempotent=idempotent,
+            trusted=trusted,
+            deferred=deferred,
+            timeout_s=timeout_s,
+        )
+
+        def add(function: F) -> F:
+            self.runtime.tools.add(function, said)
+            return function
+
+        return add
 
     def drain(self) -> None:
         """Take no new turns (HSK-503-DRAINING) and start nothing more; what runs goes on, also while it closes."""
