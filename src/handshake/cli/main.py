@@ -18,6 +18,7 @@ from handshake.cli import (
     grants,
     jobs,
     mcp,
+    merging,
     policy,
     queue,
     relaxing,
@@ -63,7 +64,7 @@ root = Noun(
     context_settings=SETTINGS,
 )
 
-assert relaxing.debug.name in sessions.session.commands, "importing it adds it to its noun"
+assert {merging.merge.name, relaxing.debug.name} <= {*sessions.session.commands}, "importing adds them to their noun"
 
 for _command in (
     workspaces.init,

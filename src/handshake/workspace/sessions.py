@@ -11,7 +11,7 @@ import msgspec
 from handshake.bootstrap import Runtime
 from handshake.kernel import settings as bounds
 from handshake.kernel.debug_scope import DebugScope
-from handshake.kernel.errors import InvalidRequest
+from handshake.kernel.errors import InvalidRequest, NotFound
 from handshake.kernel.event import Actor
 from handshake.kernel.grant import Grant
 from handshake.kernel.ids import JobId, MessageId, ModelId, ProviderId, SessionId, TurnId
@@ -36,6 +36,7 @@ from handshake.operations.feed import Over
 from handshake.operations.grant_requests import Requested
 from handshake.operations.runs import Turn
 from handshake.operations.views import MessageView
+from handshake.operations.workspaces import Merged
 from handshake.workspace.turns import TurnHandle
 
 
@@ -163,6 +164,19 @@ class SessionHandle:
     async def complete(self) -> Session:
         """End the session; refused while a turn is open."""
         return await self._runtime.store.write(lambda tx: sessions.complete(tx, self._runtime.queue, self.session_id))
+
+    async def merge(self) -> Merged:
+        """Bring what the session wrote in its own worktree back into the workspace: all of it, or nothing and a report.
+
+        Raises:
+            NotFound: it has no worktree.
+            StateConflict: a run of it is at work, or a file changed meanwhile.
+            StoreFailed, Unsupported: git cannot do it here.
+        """
+        workspaces = self._runtime.tools.workspaces
+        if workspaces is None:
+            raise NotFound(kind="worktree", session_id=self.session_id, hint="no session has files of its own here")
+        return await workspaces.merge(self.session_id)
 
     async def debug(self, *, for_s: int = bounds.DEFAULT_DEBUG_SCOPE_S) -> DebugScope:
         """Ask nobody about calls of low and medium risk that the session's grants cover, for `for_s` seconds.

@@ -20,8 +20,8 @@ BUILT = {
     "capability explain", "demo", "desk approve", "desk deny", "desk list", "desk show", "doctor", "events list",
     "events show", "events tail", "init", "job artifacts", "job cancel", "job list", "job show", "mcp approve",
     "mcp list", "mcp serve", "policy trust", "queue run", "queue show", "session cancel", "session complete",
-    "session create", "session debug", "session list", "session messages", "session pause", "session resume",
-    "session send", "session show", "simulate", "status", "version",
+    "session create", "session debug", "session list", "session merge", "session messages", "session pause",
+    "session resume", "session send", "session show", "simulate", "status", "version",
 }  # fmt: skip
 """The commands of this part; a new one is added here with its tests."""
 AROUND = re.compile(
