@@ -123,6 +123,25 @@ async def test_a_folder_that_is_not_one_of_the_workspace_is_refused(
     assert refused.value.code == "mcp_cwd"
 
 
+async def test_a_server_reads_other_places_that_the_operator_names(
+    desks: list[Confined], root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("program")
+    (other / "data.txt").write_text("data")
+    desk = await confined(desks, root, read=(str(other),))
+    assert await desk.look(str(other / "data.txt")) == "data"
+    assert await desk.look(str(root / "secret.txt")) is None
+
+
+@pytest.mark.parametrize("read", ["{root}", "{root}/..", "/", "{root}/.handshake", "{root}/.handshake/keys", "docs"])
+async def test_a_place_from_which_the_runtimes_folder_is_seen_is_refused(
+    desks: list[Confined], root: Path, read: str
+) -> None:
+    with pytest.raises(ToolFailed) as refused:
+        await confined(desks, root, read=(read.format(root=root),))
+    assert refused.value.code == "mcp_read"
+
+
 async def test_without_a_sandbox_no_server_is_started(desks: list[Confined], root: Path) -> None:
     desk = Confined(root, McpServerSettings(command=LOOKING), Sandbox(backends=()))
     desks.append(desk)

@@ -40,7 +40,7 @@ _ORDER = tuple(LayerName)
 _PROVIDER = ("providers", "*")
 _ADDRESS = (*_PROVIDER, "base_url")
 _MCP_SERVER = ("mcp", "servers", "*")
-_OF_COMMAND = ("env", "cwd", "network")
+_OF_COMMAND = ("env", "cwd", "read", "network")
 _OF_URL = ("credential", "run_by_operator")
 """What is said of an MCP server that is started, and of one that is reached over HTTP."""
 _OF_ADDRESS = ("credential", "run_by_operator")

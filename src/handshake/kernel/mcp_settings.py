@@ -139,6 +139,10 @@ class McpServerSettings(Section, frozen=True, kw_only=True):
         Meta(description="Where the value of a variable is found that the program is given; it has no others."),
     ] = field(default_factory=dict)
     cwd: Annotated[Text | None, Meta(description="The folder that it starts in, from the workspace.")] = None
+    read: Annotated[
+        tuple[Text, ...],
+        Meta(min_length=1, max_length=16, description="Absolute folders that it may read too, such as its program's."),
+    ] = ()
     network: Annotated[bool, Meta(description="Whether the program may reach the network.")] = False
     url: Annotated[Url | None, Meta(description="The address of a server that is reached over HTTP.")] = None
     credential: Annotated[

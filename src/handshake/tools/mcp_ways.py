@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handshake.kernel.command import RUNTIME_FOLDER
 from handshake.kernel.mcp_settings import McpServerSettings
 from handshake.kernel.path_glob import is_closed
 from handshake.kernel.settings import MAX_CALL_MS
@@ -98,11 +99,22 @@ class McpWays:
             raise ToolFailed("mcp_cwd", f"the folder of the MCP server {server} is not one of the workspace")
         return found
 
+    def _elsewhere(self, server: str, named: str) -> str:
+        """Return a place that a server may read besides; the runtime's folder is not below it, nor is it below that."""
+        found, closed = os.path.realpath(named), os.path.join(os.path.realpath(self._root), RUNTIME_FOLDER)
+        if (
+            not os.path.isabs(named)
+            or f"{closed}/".startswith(f"{found.rstrip('/')}/")
+            or found.startswith(f"{closed}/")
+        ):
+            raise ToolFailed("mcp_read", f"the MCP server {server} may not read a place that it names")
+        return found
+
     def policy(self, server: str, known: McpServerSettings) -> Policy:
         """Return what a server may see and use: the one folder that it is given, and the variables that are declared.
 
         Raises:
-            ToolFailed: its folder is missing, or leads out of the workspace.
+            ToolFailed: its folder is missing, or leads out of the workspace; a place elsewhere holds the runtime's.
             InvalidConfig, Unsupported: the value of a variable cannot be read.
         """
         variables = {name: self._secret(reference) for name, reference in known.env.items()}
@@ -112,6 +124,7 @@ class McpWays:
             root=root,
             cwd=root,
             environment=(("LANG", "C.UTF-8"), ("PATH", variables.pop("PATH", SYSTEM_PATH)), *variables.items()),
+            read=tuple(self._elsewhere(server, one) for one in known.read),
             has_network=known.network,
             limits=Limits(timeout_ms=MAX_CALL_MS),
         )
