@@ -110,12 +110,13 @@ def machine_tools(place: WorkspaceFolder, settings: Settings, clock: Clock, secr
             return McpClient(ways, approved, listed, clock)
 
         closed = [parse_endpoint(entry.base_url) for entry in settings.providers.values()]
+        own_service = parse_endpoint(settings.server.public_url)
         sandbox = Sandbox()
         dependencies = [f"{place.root.resolve()}/{one}" for one in sorted(DEPENDENCY_FOLDERS)]
         return Tools(
             provided=(
                 Provided(WorkspaceFiles(settings.policy.trusted_files), files.DEFINITIONS),
-                Provided(WebTool(WebClient(closed)), web.DEFINITIONS),
+                Provided(WebTool(WebClient([*closed, own_service])), web.DEFINITIONS),
                 Provided(ArtifactTool(own), artifacts.DEFINITIONS),
                 Provided(DiscoveryTool(usable), discovery.DEFINITIONS),
                 Provided(ProcessTool(sandbox, dependencies=dependencies), process.DEFINITIONS),
