@@ -60,3 +60,13 @@ async def test_session_that_nobody_made_is_unknown(handshake: CommandLine) -> No
     nobody = "018f0000-0000-7000-8000-000000000001"
     told = await handshake("capability", "explain", nobody, READ, "--json")
     assert (told.code, told.json["decision"], told.json["reason"]) == (0, "deny", "session_unknown")
+
+
+@requirement("capability.explain.equals_gate")
+async def test_whether_a_command_could_be_confined_is_tried(handshake: CommandLine) -> None:
+    session = await created(handshake, "--grant", "proc.exec:true")
+    told = await handshake("capability", "explain", session, "process.run", "--args", '{"argv": ["true"]}', "--json")
+    doctor = await handshake("doctor", "--json")
+    (found,) = [one for one in doctor.json["findings"] if one["subject"] == "sandbox"]
+    reason = "granted" if found["verdict"] == "ok" else "sandbox_missing"
+    assert (told.json["needs_sandbox"], told.json["reason"]) == (True, reason)

@@ -32,22 +32,36 @@ def explain(invocation: Invocation, session_id: str, tool_id: str, arguments: st
     """Tell what the gate would decide about a call; nothing is called and nothing recorded.
 
     It goes by what is stored now and works beside a running process. Tools that a program added are known to that
-    program only. Whether a sandbox is there is found when a command is run; `handshake doctor` tells.
+    program only.
     """
     from handshake.bootstrap import configure, now_us
     from handshake.operations import explaining
 
     settings = configure(place.find(invocation).root).settings
-    found = place.read(
-        invocation,
-        lambda reader: explaining.explain(
-            reader, settings, session_id, tool_id, arguments, now_us=now_us(), has_sandbox=True
-        ),
-    )
+
+    def told(*, has_sandbox: bool) -> Explained:
+        return place.read(
+            invocation,
+            lambda reader: explaining.explain(
+                reader, settings, session_id, tool_id, arguments, now_us=now_us(), has_sandbox=has_sandbox
+            ),
+        )
+
+    found = told(has_sandbox=True)
+    if found.needs_sandbox:
+        found = told(has_sandbox=_has_sandbox())
     if invocation.as_json:
         print_object({name: getattr(found, name) for name in found.__struct_fields__})
     else:
         _show(found)
+
+
+def _has_sandbox() -> bool:
+    """Return whether a command could be confined, as its self-tests say now."""
+    from handshake.bootstrap import sandbox_findings
+    from handshake.cli.interruption import run_async
+
+    return not all(run_async(lambda interruption: sandbox_findings()).values())
 
 
 def _show(found: Explained) -> None:
@@ -65,5 +79,3 @@ def _show(found: Explained) -> None:
     for label, values in lines.items():
         if values:
             click.echo(f"{label}: {', '.join(map(one_line, values))}")
-    if found.needs_sandbox:
-        click.echo("runs in a sandbox: handshake doctor tells whether there is one")
