@@ -224,6 +224,24 @@ def leads_out(root: Path, above: Path) -> Path:
     return outside
 
 
+@requirement("capability.path.runtime_folder_closed")
+@every_backend
+async def test_what_an_operator_lets_be_read_does_not_open_the_runtime_folder_in_it(
+    backend: str, root: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    policy = Policy(
+        argv=("sh", "-c", f"cat {root}/docs/page {root}/.handshake/secret; ls {root}/.handshake"),
+        root=str(work),
+        cwd=str(work),
+        environment=(("PATH", PATH),),
+        limits=Limits(timeout_ms=20_000),
+    )
+    sandbox = Sandbox(backends=(backend,), read=(str(root),), hidden=(f"{root}/.handshake",))
+    assert said(await sandbox.run(policy)) == "as it was"
+
+
 @requirement("gate.sandbox.confines")
 @every_backend
 async def test_links_that_lead_out_of_the_workspace_lead_nowhere(backend: str, root: Path, tmp_path: Path) -> None:

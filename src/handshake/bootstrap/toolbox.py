@@ -111,7 +111,8 @@ def machine_tools(place: WorkspaceFolder, settings: Settings, clock: Clock, secr
 
         closed = [parse_endpoint(entry.base_url) for entry in settings.providers.values()]
         own_service = parse_endpoint(settings.server.public_url)
-        sandbox = Sandbox()
+        sandbox = Sandbox(read=settings.sandbox.read, hidden=(str(place.folder.resolve()),))
+        declared = [(name, os.environ[name]) for name in settings.sandbox.env if name in os.environ]
         dependencies = [f"{place.root.resolve()}/{one}" for one in sorted(DEPENDENCY_FOLDERS)]
         return Tools(
             provided=(
@@ -119,7 +120,7 @@ def machine_tools(place: WorkspaceFolder, settings: Settings, clock: Clock, secr
                 Provided(WebTool(WebClient([*closed, own_service])), web.DEFINITIONS),
                 Provided(ArtifactTool(own), artifacts.DEFINITIONS),
                 Provided(DiscoveryTool(usable), discovery.DEFINITIONS),
-                Provided(ProcessTool(sandbox, dependencies=dependencies), process.DEFINITIONS),
+                Provided(ProcessTool(sandbox, environment=declared, dependencies=dependencies), process.DEFINITIONS),
             ),
             worktrees=GitWorktrees(place.root.resolve(), _worktree_home(place, state), place.mark.parent / "merging"),
             root=str(place.root.resolve()),

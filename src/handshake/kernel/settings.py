@@ -26,6 +26,7 @@ from handshake.kernel.provider_settings import (
     TokensPerMinute,
     ToolSupport,
 )
+from handshake.kernel.sandbox_settings import SandboxSettings
 from handshake.kernel.section import Section, Text, Url
 
 __all__ = ["MAX_SLOTS", "Dialect", "ModelSettings", "ProviderSettings", "ToolSupport"]
@@ -466,5 +467,6 @@ class Settings(Section, frozen=True, kw_only=True):
     calls: CallSettings = field(default_factory=CallSettings)
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
     budgets: WorkspaceBudgets = field(default_factory=WorkspaceBudgets)
+    sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     mcp: McpSettings = field(default_factory=McpSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)

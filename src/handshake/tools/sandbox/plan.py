@@ -173,10 +173,10 @@ def rules(policy: Policy, scratch: str, *, is_alone: bool) -> list[tuple[str, st
     if not is_alone:
         shared = [("write", "/dev/shm"), ("device", "/dev/pts")]  # noqa: S108
         return [("read", "/"), *written, *shared, *(("write", one) for one in policy.write)]
-    found = [("read", one) for one in (*_SYSTEM, *_HARMLESS_FACTS, *policy.read)]
+    found = [("read", one) for one in (*_SYSTEM, *_HARMLESS_FACTS)]
     found += [("read", f"/etc/{one}") for one in _configuration(policy)]
     hidden = [f"{policy.root}/{RUNTIME_FOLDER}", *policy.hidden]
-    found += [("read", one) for one in _around(policy.root, hidden)]
+    found += [("read", one) for place in (policy.root, *policy.read) for one in _around(place, hidden)]
     repositories = _repositories(policy)
     for place in policy.write:
         found += [("write", one) for one in _around(place, [*hidden, *repositories])]

@@ -42,7 +42,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     write: tuple[str, ...] = ()
     """Folders and files below `root` that it may change, none inside another."""
     hidden: tuple[str, ...] = ()
-    """Folders and files below `root` that it must not see."""
+    """Folders and files that it must not see, although they lie in what it may read."""
     read: tuple[str, ...] = ()
     """Folders and files elsewhere that it may read."""
     has_network: bool = False

@@ -33,11 +33,15 @@ class Sandbox:
     Args:
         backends: the ways that may be used, in order.
         read: folders and files outside the workspace that commands may read, declared by the operator.
+        hidden: what no command sees, whatever it may read: the runtime's own folder.
     """
 
-    def __init__(self, *, backends: Sequence[str] = BACKENDS, read: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, backends: Sequence[str] = BACKENDS, read: Sequence[str] = (), hidden: Sequence[str] = ()
+    ) -> None:
         self._backends = tuple(backends)
         self._read = (*plan.interpreter_places(), *map(os.path.realpath, read))
+        self._hidden = tuple(hidden)
         self._testing = asyncio.Lock()
 
     async def backend(self) -> str:
@@ -72,7 +76,7 @@ class Sandbox:
             NotConfined: there is no way to confine it here, and it was not started.
         """
         backend = await self.backend()
-        whole = msgspec.structs.replace(policy, read=(*policy.read, *self._read))
+        whole = self._with_places(policy)
         return await run_in(backend, whole, stdin)
 
     async def open(self, policy: Policy) -> ConfinedPipes:
@@ -86,10 +90,14 @@ class Sandbox:
         backend = await self.backend()
         if backend == LANDLOCK:
             raise NotConfined("no_namespaces")
-        whole = msgspec.structs.replace(policy, read=(*policy.read, *self._read))
+        whole = self._with_places(policy)
         options = bubblewrap.wrapper(whole) if backend == BUBBLEWRAP else ()
         orders = plan.orders_for(whole, backend, wrapper=options)
         return ConfinedPipes(await running.start(orders, keeps_errors=False))
+
+    def _with_places(self, policy: Policy) -> Policy:
+        read, hidden = (*policy.read, *self._read), (*policy.hidden, *self._hidden)
+        return msgspec.structs.replace(policy, read=read, hidden=hidden)
 
 
 async def run_on_host(policy: Policy, stdin: bytes = b"") -> Outcome:
