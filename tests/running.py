@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from handshake.bootstrap import Runtime, assemble, known_models, limits_of
+from handshake.bootstrap.toolbox import Provided, Tools, Usable, no_tools
 from handshake.kernel.configuration import Configuration
 from handshake.kernel.desk import DeskItem, DeskState, shown_sha256
 from handshake.kernel.errors import HandshakeError, ProviderFailed
@@ -34,6 +36,8 @@ from handshake.kernel.settings import (
     SchedulerSettings,
     Settings,
 )
+from handshake.kernel.tool import ToolDefinition
+from handshake.kernel.tool_registry import ToolSource
 from handshake.kernel.usage import TokenUsage
 from handshake.operations import budgets, cancelling, desk, outcomes, records, runs, sessions
 from handshake.operations.attempt import Attempt
@@ -46,7 +50,7 @@ from handshake.operations.runs import Accepted, Turn
 from handshake.operations.sessions import NewSession
 from handshake.operations.stalling import LastSign
 from handshake.ports.model import Model
-from handshake.ports.store import Content, Reader, Unit
+from handshake.ports.store import Content, Reader, Store, Unit
 from handshake.scheduler import recovery
 from handshake.scheduler.dispatcher import Dispatcher
 from handshake.scheduler.recovery import Policy
@@ -54,6 +58,7 @@ from handshake.storage.workspace_folder import WorkspaceFolder
 from handshake.testing.invariants import Contents, check_workspace
 from handshake.testing.memory_store import MemoryStore
 from handshake.testing.scripted_model import ScriptedModel
+from handshake.testing.scripted_tool import DEFINITION, ScriptedTool
 from handshake.testing.seeded_chance import SeededChance
 from handshake.testing.serial_store import SerialStore
 from handshake.testing.virtual_clock import VirtualClock
@@ -328,9 +333,19 @@ class Scene:
         return self.runtime.store.read_now(lambda reader: check_workspace(reader, key))
 
 
+def _only(tool: ScriptedTool, definitions: tuple[ToolDefinition, ...], store: Store, usable: Usable) -> Tools:
+    provided = Provided(tool, definitions, ToolSource.PROGRAM)
+    return msgspec.structs.replace(no_tools(store, usable), provided=(provided,), root="/nowhere")
+
+
 @asynccontextmanager
 async def scene(
-    model: Model | None = None, settings: Settings | None = None, *, memory: MemoryStore | None = None
+    model: Model | None = None,
+    settings: Settings | None = None,
+    *,
+    memory: MemoryStore | None = None,
+    tool: ScriptedTool | None = None,
+    definitions: Sequence[ToolDefinition] = (DEFINITION,),
 ) -> AsyncIterator[Scene]:
     """Open a workspace in memory, or the one that `memory` holds, and close it at the end without patience."""
     clock = VirtualClock() if memory is None else memory.clock
@@ -345,6 +360,7 @@ async def scene(
         {DESK: model or ScriptedModel()},
         None,
         dispatch=True,
+        tools_for=no_tools if tool is None else partial(_only, tool, tuple(definitions)),
     )
     try:
         yield Scene(runtime, kept, clock)

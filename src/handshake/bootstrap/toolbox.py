@@ -13,7 +13,7 @@ from handshake.gate.call_reading import CallReader
 from handshake.gate.json_schema import CompiledSchema
 from handshake.gate.tool_gate import ToolGate
 from handshake.kernel.capability import SHIPPED
-from handshake.kernel.errors import NotFound, ProviderFailed
+from handshake.kernel.errors import ProviderFailed
 from handshake.kernel.ids import ArtifactId, SessionId
 from handshake.kernel.locality import parse_endpoint
 from handshake.kernel.mcp import RefusedTool
@@ -83,7 +83,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
 
     provided: tuple[Provided, ...] = ()
     worktrees: Worktrees | None = None
-    """Makes the files of sessions that write; None if calls have no place to work at."""
+    """Makes the files of sessions that write; None if all work at the root."""
     root: str = ""
     has_sandbox: Callable[[], Awaitable[bool]]
     known: KnownValues
@@ -152,10 +152,6 @@ def no_tools(store: Store, usable: Usable) -> Tools:
         return False
 
     return Tools(has_sandbox=has_sandbox, known=KnownValues())
-
-
-async def _nowhere(session_id: str, writes: bool) -> str:
-    raise NotFound(kind="room", session_id=session_id)
 
 
 class Mcp(msgspec.Struct, frozen=True):
@@ -236,13 +232,17 @@ class Toolbox:
         """Return the door to the tools, and what carries out those that models ask for."""
         tools = self._tools
         workspaces = None
+
+        async def at_root(session_id: str, writes: bool) -> str:
+            return tools.root
+
         if tools.worktrees is not None:
             workspaces = Workspaces(self._store, queue, tools.root, tools.worktrees)
         gate = ToolGate(
             self.registry,
             {definition.tool_id: one.adapter for one in tools.provided for definition in one.definitions},
             StoredToolRecords(self._store, queue, self.approvals, keeping, self._clock, epoch),
-            _nowhere if workspaces is None else workspaces.room,
+            at_root if workspaces is None else workspaces.room,
             self._clock,
             tools.known,
             tools.has_sandbox,

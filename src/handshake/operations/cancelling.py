@@ -13,10 +13,10 @@ import msgspec
 from handshake.kernel.catalogue import SchedulerCancelled, SessionStateChange
 from handshake.kernel.errors import InvalidTransition
 from handshake.kernel.event import Actor, Context
-from handshake.kernel.job import TERMINAL, WAITING, Job, JobState, move
+from handshake.kernel.job import TERMINAL, WAITING, Job, JobState, JobStep, move
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.session import Ending, Facts, SessionState, derive, may_dispatch
-from handshake.operations import asking, checkpointing
+from handshake.operations import asking, call_ends, checkpointing
 from handshake.operations.runs import require_one
 from handshake.ports.store import Tx
 
@@ -67,6 +67,8 @@ def cancel_run(tx: Tx, queue: RunQueue, job: Job, *, reason: str, by: str, actor
     if job.state in WAITING:
         asking.withdraw(tx, job.job_id, by=by)
     tx.append(SchedulerCancelled(cancelled_by=by, job_id=job.job_id, reason=reason, session_id=job.session_id), context)
+    if job.step is JobStep.TOOLS:
+        call_ends.end_calls(tx, job, context, started=not was_running)
     free = _leave(tx, job, context)
     if was_running:
         queue.vacate(job.session_id, job.lane)

@@ -15,7 +15,7 @@ from handshake.kernel.judgement import Reason
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.session import may_dispatch
 from handshake.kernel.settings import AutomationLevel
-from handshake.operations import records, stalling, tool_steps
+from handshake.operations import call_ends, records, stalling
 from handshake.operations.approvals import Approvals
 from handshake.operations.views import page_limit, page_start
 from handshake.ports.store import Reader, Row, Tx
@@ -105,7 +105,7 @@ def approve(
         raise InvalidRequest(field="for", reason="not_of_a_run", hint="a lost run is run again once")
     job = _stalled(tx, before)
     facts = stalling.requeue(tx, job, reason="approved", recoveries=0, actor=Actor.HUMAN)
-    tool_steps.ask_again(tx, job)
+    call_ends.ask_again(tx, job)
     queue.add(stalling.queued_again(tx, job))
     if may_dispatch(facts):
         queue.unhold(job.session_id)

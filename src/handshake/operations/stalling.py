@@ -15,13 +15,13 @@ import msgspec
 from handshake.kernel.catalogue import RecoveryAttempted, SchedulerEnded, SessionStateChange, WorkflowRecovery
 from handshake.kernel.desk import DeskKind
 from handshake.kernel.event import Actor, Context
-from handshake.kernel.job import Job, JobState, move
+from handshake.kernel.job import Job, JobState, JobStep, move
 from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.recovery import Loss
 from handshake.kernel.session import Ending, Facts, SessionState, derive
 from handshake.kernel.session_checkpoint import Trigger
 from handshake.kernel.settings import AutomationLevel
-from handshake.operations import asking, checkpointing, records
+from handshake.operations import asking, call_ends, checkpointing, records
 from handshake.operations.asking import Question
 from handshake.operations.runs import require_one
 from handshake.ports.store import Tx
@@ -94,7 +94,9 @@ def put_on_desk(tx: Tx, job: Job, *, item_id: str, reason: str, level: Automatio
 
 
 def fail(tx: Tx, job: Job, *, reason: str, error_code: str, actor: Actor) -> Facts:
-    """End a stalled run as failed; return what its session's state then depends on."""
+    """End a stalled run as failed, and its open calls; return what its session's state then depends on."""
+    if job.step is JobStep.TOOLS:
+        call_ends.end_calls(tx, job, about(job, actor))
     _move(tx, job, JobState.FAILED, reason, error_code=error_code, ended_at_us=tx.now_us)
     context = about(job, actor)
     _tell_move(tx, context, job, JobState.FAILED, reason, LastSign())

@@ -21,7 +21,6 @@ from handshake.kernel.errors import IntegrityBroken
 from handshake.kernel.event import Actor, Context
 from handshake.kernel.ids import ArtifactId, MessageId
 from handshake.kernel.job import Job, JobState, RunTicket, move
-from handshake.kernel.judgement import Reason
 from handshake.kernel.lane import Lane
 from handshake.kernel.message import MessageRole, SourceKind
 from handshake.kernel.queue import RunQueue
@@ -29,10 +28,10 @@ from handshake.kernel.queued_run import QueuedRun
 from handshake.kernel.retry import Reach
 from handshake.kernel.session import Facts, SessionState, may_dispatch
 from handshake.kernel.session_checkpoint import Trigger
-from handshake.kernel.tool_call import ToolCallRecord, ToolCallState, may_repeat
+from handshake.kernel.tool_call import ToolCallRecord
 from handshake.kernel.tool_message import CalledTool, read_call
 from handshake.kernel.usage import TokenUsage
-from handshake.operations import checkpointing, continuing, outcomes, records, stalling, tool_calls
+from handshake.operations import call_ends, checkpointing, continuing, outcomes, records, stalling, tool_calls
 from handshake.operations.attempts import (
     Attempted,
     Ended,
@@ -239,21 +238,6 @@ def resume(tx: Tx, queue: RunQueue, job: Job, *, actor: Actor, reason: str) -> N
         queue.unhold(job.session_id)
 
 
-def ask_again(tx: Tx, job: Job) -> None:
-    """Let calls of a run be asked for anew whose outcome nobody knows, because somebody wants the run to go on."""
-    for row in tool_calls.open_calls(tx, job.session_id, job.job_id):
-        if row.state is ToolCallState.STARTED:
-            tx.run("tool_call_again", {"call_seq": row.call_seq})
-
-
-def has_unknown_effect(tx: Tx, job: Job) -> bool:
-    """Return whether a run has begun a call that must not be made twice, and nobody knows what came of it."""
-    return any(
-        row.state is ToolCallState.STARTED and not may_repeat(row.idempotency, row.side_effect, row.idempotency_key)
-        for row in tool_calls.open_calls(tx, job.session_id, job.job_id)
-    )
-
-
 def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, error_code: str, *, epoch: int) -> Ended:
     """End a run that cannot go on at its tools, because what is stored of them is broken."""
     row = attempted(tx, ticket)
@@ -279,26 +263,10 @@ def fail(tx: Tx, queue: RunQueue, ticket: RunTicket, error_code: str, *, epoch: 
         SchedulerEnded(job_id=ticket.job_id, reason=TOOLS_FAILED, session_id=ticket.session_id, state=JobState.FAILED),
         context,
     )
-    end_calls(tx, job, context)
+    call_ends.end_calls(tx, job, context)
     stalling.move_session(tx, context, running=0, waiting=0, reason=TOOLS_FAILED, trigger=None)
     queue.vacate(ticket.session_id, Lane(row.lane))
     return Ended(JobState.FAILED, True)
-
-
-def end_calls(tx: Tx, job: Job, context: Context, *, started: bool = True) -> None:
-    """End the open calls of a run that goes on no more; what had begun has an outcome that nobody knows.
-
-    Args:
-        tx: the unit's transaction.
-        job: the run.
-        context: of the events that tell it.
-        started: also those that have begun; False where who carries them out will tell what came of them.
-    """
-    for row in tool_calls.open_calls(tx, job.session_id, job.job_id):
-        begun = row.state is ToolCallState.STARTED
-        if started or not begun:
-            reason = Reason.OUTCOME_UNKNOWN if begun else Reason.RUN_ENDED
-            tool_calls.refuse(tx, tool_calls.asked_of(tx, row), row, context, reason)
 
 
 def hand_back(tx: Tx, queue: RunQueue, ticket: RunTicket, *, epoch: int) -> Ended:

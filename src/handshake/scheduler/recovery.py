@@ -21,7 +21,7 @@ from handshake.kernel.recovery import Action, Loss, Verdict, settle
 from handshake.kernel.retry import Reach
 from handshake.kernel.session import Ending, Facts, SessionState, derive
 from handshake.kernel.settings import AutomationLevel, LocalRuns, Settings
-from handshake.operations import attempts, budgets, desk, records, stalling, tool_steps
+from handshake.operations import attempts, budgets, call_ends, desk, records, stalling
 from handshake.operations.approvals import Approvals
 from handshake.operations.attempt import Attempt
 from handshake.operations.cancelling import cancel_run
@@ -209,10 +209,10 @@ def _settle(tx: Tx, queue: RunQueue, job: Job, policy: Policy, item_id: str, *, 
         recoveries=job.recoveries,
         max_recoveries=policy.max_recoveries,
         told=told,
-        unknown_effect=at_tools and tool_steps.has_unknown_effect(tx, job),
+        unknown_effect=at_tools and call_ends.has_unknown_effect(tx, job),
     )
     if verdict.action is Action.REQUEUE:
-        tool_steps.ask_again(tx, job)
+        call_ends.ask_again(tx, job)
         stalling.requeue(tx, job, reason=verdict.reason, recoveries=job.recoveries + 1)
     elif verdict.action is Action.DESK:
         stalling.put_on_desk(tx, job, item_id=item_id, reason=verdict.reason, level=policy.level)

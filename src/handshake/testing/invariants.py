@@ -15,7 +15,7 @@ from handshake.kernel.desk import DeskItem, DeskKind, DeskState
 from handshake.kernel.errors import BudgetExceeded
 from handshake.kernel.event import FIRST_PREV_HASH
 from handshake.kernel.ids import ArtifactId, JobId
-from handshake.kernel.job import TERMINAL, WAITING, Job, JobState
+from handshake.kernel.job import TERMINAL, WAITING, Job, JobState, JobStep
 from handshake.kernel.merkle import Frontier, leaf_hash
 from handshake.kernel.message import Message, MessageRole
 from handshake.kernel.session import Ending, Facts, Session, SessionState, derive
@@ -24,6 +24,7 @@ from handshake.kernel.write_scope import any_overlap
 from handshake.operations import desk, records, write_scopes
 from handshake.ports.store import Reader
 from handshake.storage.signing import verify
+from handshake.testing.call_invariants import check_calls
 from handshake.testing.grant_invariants import check_grants
 
 _PAGE = 500
@@ -69,6 +70,8 @@ def check_workspace(reader: Reader, key: VerifierKey) -> Contents:
     check_jobs(found)
     check_budgets(reader, found)
     check_desk(found)
+    calls = [one.payload for one in found.of("tool_call")]
+    check_calls(reader, found.sessions, found.jobs, found.messages, calls)
     check_checkpoints(found)
     check_write_scopes(reader, found)
     check_evidence(found)
@@ -171,14 +174,16 @@ def check_jobs(found: Contents) -> None:
         expected_turns = [job.turn_seq] if job.run_seq == 1 else []
         assert [one.turn_seq for one in asked] == expected_turns, f"{job.job_id}: no question of its own"
         answers = [one.message_id for one in said.pop((job.job_id, MessageRole.ASSISTANT), [])]
-        expected = [job.answer_message_id] if job.state in _ENDED_WITH_ANSWER else []
+        expected = [job.answer_message_id] if _is_answered(job) else []
         assert answers == expected, f"{job.job_id}: {job.state} with answers {answers}"
         assert (job.ended_at_us is not None) == (job.state in TERMINAL), f"{job.job_id}: ended_at"
-        assert job.holds_slot or job.state is not JobState.RUNNING, f"{job.job_id}: runs without a slot"
+        calls = job.state is JobState.RUNNING and job.step is JobStep.CALL
+        assert job.holds_slot or not calls, f"{job.job_id}: runs without a slot"
         assert not job.holds_slot or job.state in (JobState.RUNNING, JobState.CANCELLED), f"{job.job_id}: idle slot"
         refused = job.state is JobState.FAILED and job.error_code == BudgetExceeded.code
         assert job.attempt > 0 or refused or job.state in (JobState.QUEUED, JobState.CANCELLED), "never dispatched"
-    assert not said, "messages without a job"
+    of_tools = (MessageRole.TOOL_CALL, MessageRole.TOOL_RESULT)
+    assert not [key for key in said if key[1] not in of_tools], "messages without a job"
 
 
 def check_write_scopes(reader: Reader, found: Contents) -> None:
@@ -262,7 +267,10 @@ def check_desk(found: Contents) -> None:
     for job in found.jobs:
         into = sum(one == (job.job_id, "running", "stalled") for one in moves)
         out = sum(one[:2] == (job.job_id, "stalled") for one in moves)
-        withdrawn = sum(item.job_id == job.job_id and item.state is DeskState.WITHDRAWN for item in found.desk)
+        withdrawn = sum(
+            item.job_id == job.job_id and item.kind is DeskKind.RECOVERY and item.state is DeskState.WITHDRAWN
+            for item in found.desk
+        )
         assert into == out + withdrawn + (job.state is JobState.STALLED), f"{job.job_id}: a recovery was not told"
 
 
@@ -315,11 +323,13 @@ def job_states(found: Contents) -> dict[JobId, JobState]:
     return {job.job_id: job.state for job in found.jobs}
 
 
+def _is_answered(job: Job) -> bool:
+    return job.state in _ENDED_WITH_ANSWER or job.step is JobStep.TOOLS
+
+
 def _check_answers(found: Contents) -> None:
     hashes: dict[str | None, str] = {one.message_id: one.content_hash for one in found.messages}
-    stored = Counter(
-        (job.job_id, hashes.get(job.answer_message_id)) for job in found.jobs if job.state in _ENDED_WITH_ANSWER
-    )
+    stored = Counter((job.job_id, hashes.get(job.answer_message_id)) for job in found.jobs if _is_answered(job))
     failed = {one.job_id for one in found.of("llm_inference") if one.payload.get("error_code")}
     failed |= {one.job_id for one in found.of("session_scheduler.ended") if one.payload["state"] == JobState.FAILED}
     assert {job.job_id for job in found.jobs if job.state is JobState.FAILED} <= failed, "a failure was not told"
