@@ -1,4 +1,4 @@
-"""Desk: the commands about what waits for a person: lost runs, so far."""
+"""Desk: the commands about all that waits for a person: lost runs, and calls of tools."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def list_(invocation: Invocation, state: str, limit: int, after: int) -> None:
         print_objects(map(shapes.desk_item, found))
         return
     print_table(
-        ("NUMBER", "ITEM", "KIND", "STATE", "REASON", "JOB", "MODEL", "EXPIRES"),
+        ("NUMBER", "ITEM", "KIND", "STATE", "REASON", "JOB", "TOOL OR MODEL", "EXPIRES"),
         (
             (
                 one.item_seq,
@@ -48,7 +48,7 @@ def list_(invocation: Invocation, state: str, limit: int, after: int) -> None:
                 one.state,
                 one.reason,
                 one.job_id,
-                f"{one.provider_id}/{one.model_id}",
+                one.tool_id or f"{one.provider_id}/{one.model_id}",
                 shapes.moment(one.expires_at_us),
             )
             for one in found
@@ -62,7 +62,8 @@ def show(invocation: Invocation, item_id: str) -> None:
     """Show one item, and the hash that an approval of it must name."""
     from handshake.operations import desk as operations
 
-    found = shapes.desk_item(place.read(invocation, lambda reader: operations.item(reader, item_id)))
+    item, arguments = place.read(invocation, lambda reader: operations.call(reader, item_id))
+    found = {**shapes.desk_item(item), "arguments": arguments or None}
     if invocation.as_json:
         print_object(found)
     else:
@@ -72,12 +73,15 @@ def show(invocation: Invocation, item_id: str) -> None:
 @verb(desk, "approve", example="handshake desk approve ITEM_ID --shown SHA256")
 @click.argument("item_id", metavar="ID")
 @click.option("--shown", metavar="HASH", required=True, help="The sha256 that `desk show` told: what you agree to.")
-def approve(invocation: Invocation, item_id: str, shown: str) -> None:
-    """Approve an item: a lost run is queued again. Refused if something else was shown."""
+@click.option(
+    "--for", "lasting", default="once", show_default=True, metavar="HOW_LONG", help="Of a call: as `approval approve`."
+)
+def approve(invocation: Invocation, item_id: str, shown: str, lasting: str) -> None:
+    """Approve an item: a lost run is queued again, a call is made. Refused if something else was shown."""
 
     async def operation(workspace: Workspace) -> DeskItem:
         question: DeskQuestion = await workspace.desk.show(item_id)
-        return await question.approve(shown=shown)
+        return await question.approve(shown=shown, lasting=lasting)
 
     _tell(invocation, place.change(invocation, operation))
 
@@ -85,7 +89,7 @@ def approve(invocation: Invocation, item_id: str, shown: str) -> None:
 @verb(desk, "deny", example="handshake desk deny ITEM_ID")
 @click.argument("item_id", metavar="ID")
 def deny(invocation: Invocation, item_id: str) -> None:
-    """Deny an item: a lost run fails, and its session goes on."""
+    """Deny an item: a lost run fails, a call is refused; their session goes on."""
 
     async def operation(workspace: Workspace) -> DeskItem:
         question: DeskQuestion = await workspace.desk.show(item_id)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from handshake.cli import (
+    approval,
     audit,
     bench,
     capability,
@@ -15,7 +16,6 @@ from handshake.cli import (
     desk,
     doctor,
     events,
-    grants,
     jobs,
     mcp,
     merging,
@@ -76,7 +76,7 @@ for _command in (
     jobs.job,
     queue.queue,
     desk.desk,
-    grants.approval,
+    approval.approval,
     capability.capability,
     policy.policy,
     events.events,

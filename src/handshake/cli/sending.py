@@ -10,7 +10,7 @@ import click
 from handshake.cli import place, shapes
 from handshake.cli.border import Interrupted, report
 from handshake.cli.command import Invocation, verb
-from handshake.cli.rendering import note, print_object, print_text
+from handshake.cli.rendering import is_terminal, note, print_object, print_text
 from handshake.kernel.errors import (
     BudgetExceeded,
     Draining,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from handshake.workspace import Result, TurnHandle, Workspace
 
 _HANDED_BACK = "the run had not ended in time and is queued again; go on with: handshake queue run"
+EXIT_WAITS = 3
+"""A call may not be made until a person approves it."""
 STDIN = "-"
 """The text that means: read it from standard input."""
 
@@ -179,7 +181,7 @@ async def _send(invocation: Invocation, root: Path, order: _Order, interruption:
 async def _stream(invocation: Invocation, workspace: Workspace, turn: TurnHandle) -> Result:
     """Print the answer's text as it comes, and return how the turn ended."""
     from handshake.cli.status_line import StatusLine
-    from handshake.operations.feed import Text
+    from handshake.operations.feed import AwaitingUser, Text
 
     answer = _Answer(quiet=invocation.as_json)
     async with StatusLine(workspace, turn.job_id, quiet=invocation.as_json) as status:
@@ -188,13 +190,34 @@ async def _stream(invocation: Invocation, workspace: Workspace, turn: TurnHandle
                 status.take(piece)
                 if isinstance(piece, Text):
                     answer.add(piece.text)
-            result = await turn.result()
+                elif isinstance(piece, AwaitingUser) and not await _asked(invocation, workspace, turn):
+                    break
+            result = await turn.so_far()
             if result.text and not answer.shown:  # an earlier turn's, found by its key
                 answer.add(result.text)
         finally:
             answer.end_line()
         status.end(result)
     return result
+
+
+async def _asked(invocation: Invocation, workspace: Workspace, turn: TurnHandle) -> bool:
+    """Put the call that waits before whoever is here; return False if nobody is who could answer now."""
+    import asyncio
+
+    if invocation.as_json or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+        return False
+    for question in await workspace.desk.waiting():
+        item = question.item
+        if item.session_id != turn.session_id or item.call_sha256 is None:
+            continue
+        note(f"{item.tool_id} wants to be called ({item.reason}); its arguments:")
+        note(await question.arguments())
+        if await asyncio.to_thread(click.confirm, "Approve this call, once?", default=False, err=True):
+            await question.approve(shown=question.sha256)
+        else:
+            await question.deny()
+    return True
 
 
 class _Answer:
@@ -235,6 +258,9 @@ def _end(invocation: Invocation, result: Result) -> int:
         note(f"the answer has issues: {result.reason} (handshake job show {result.job_id})")
     if result.state in (JobState.COMPLETED, JobState.COMPLETED_WITH_ISSUES):
         return 0
+    if result.state is JobState.AWAITING_USER:
+        note("a call waits for a person: handshake approval list; once it is answered, go on with: handshake queue run")
+        return EXIT_WAITS
     failure = _failure(result)
     report(failure, as_json=invocation.as_json)
     return failure.exit_code

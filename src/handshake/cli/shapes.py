@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -269,9 +270,14 @@ def desk_item(one: DeskItem) -> Shape:
         "session_id": one.session_id,
         "job_id": one.job_id,
         "attempts": one.attempts,
-        "model": f"{one.provider_id}/{one.model_id}",
+        "model": None if one.model_id is None else f"{one.provider_id}/{one.model_id}",
         "backend": one.backend,
         "request_sha256": one.request_sha256,
+        "tool": None if one.tool_id is None else f"{one.tool_id} {one.tool_version}",
+        "call_sha256": one.call_sha256,
+        "args_sha256": one.args_sha256,
+        "unvouched": None if one.findings is None else json.loads(one.findings),
+        "tainted_by": None if one.tainted_by is None else json.loads(one.tainted_by),
         "created_at": rfc3339(one.created_at_us),
         "expires_at": rfc3339(one.expires_at_us),
         "decided_at": moment(one.decided_at_us),

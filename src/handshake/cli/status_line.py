@@ -9,7 +9,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from handshake.cli.rendering import is_terminal, note
-from handshake.operations.feed import NotStored, Piece, Retrying, Started, Text
+from handshake.operations.feed import (
+    AwaitingUser,
+    NotStored,
+    Piece,
+    Retrying,
+    Started,
+    Text,
+    ToolEnded,
+    ToolStarted,
+)
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -61,10 +70,22 @@ class StatusLine:
         elif isinstance(piece, Retrying):
             self._waiting = True
             self._show(f"attempt {piece.attempt} failed ({piece.fault}), next in {piece.backoff_ms} ms")
+        elif isinstance(piece, ToolStarted):
+            self._show(f"{piece.tool_id}: at work")
+        elif isinstance(piece, ToolEnded):
+            self._tell(f"{piece.tool_id}: {piece.error_code or 'done'}")
+        elif isinstance(piece, AwaitingUser):
+            self._tell(f"{piece.tool_id} waits for a person ({piece.reason}): handshake approval list")
         elif isinstance(piece, NotStored):
             self._tell_not_stored(piece)
         elif isinstance(piece, Text):
             self._stop()
+
+    def _tell(self, text: str) -> None:
+        """Say what happened between two texts, on a line of its own."""
+        self._stop()
+        if not self._quiet:
+            note(text)
 
     def _tell_not_stored(self, piece: NotStored) -> None:
         self._stop()

@@ -98,8 +98,9 @@ class Approvals:
     def spend(self, tx: Tx, asked: AskedCall, verdict: Verdict) -> None:
         """Count one use of the grants that carry a call, and use up the approval that let it pass."""
         grants.count_use(tx, verdict.grants, bytes_=len(asked.shown or b""), amount=asked.amount)
-        if verdict.approval_id is not None and not grants.use_approval(tx, verdict.approval_id):
-            raise StateConflict(approval_id=verdict.approval_id, reason="approval_used")
+        approval_id = verdict.approval_id or self.approval(tx, asked, now_us=tx.now_us)
+        if approval_id is not None and not grants.use_approval(tx, approval_id):  # also where grants let the call pass
+            raise StateConflict(approval_id=approval_id, reason="approval_used")
 
     def ask(self, tx: Tx, asked: AskedCall, verdict: Verdict) -> str:
         """Put a call before a person, once for the same call of a session; return the id of the question."""

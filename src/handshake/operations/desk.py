@@ -9,7 +9,7 @@ from handshake.kernel.catalogue.governance import AutomationLevel as ToldLevel
 from handshake.kernel.desk import DeskItem, DeskKind, DeskState, decide, require_shown
 from handshake.kernel.errors import InvalidRequest, InvalidTransition, JobNotAwaitingUser, NotFound
 from handshake.kernel.event import Actor, Context
-from handshake.kernel.ids import JobId, SessionId, is_uuid
+from handshake.kernel.ids import ArtifactId, JobId, SessionId, is_uuid
 from handshake.kernel.job import Job, JobState
 from handshake.kernel.judgement import Reason
 from handshake.kernel.queue import RunQueue
@@ -48,6 +48,17 @@ def item(reader: Reader, item_id: str) -> DeskItem:
     if row is None:
         raise NotFound(kind="desk_item", item_id=item_id)
     return _item(row)
+
+
+def call(reader: Reader, item_id: str) -> tuple[DeskItem, str]:
+    """Return one item with the arguments of its call as canonical JSON; of a run there are none.
+
+    Raises:
+        NotFound: there is no such item.
+    """
+    found = item(reader, item_id)
+    data = None if found.args_sha256 is None else reader.artifact(ArtifactId(found.args_sha256))
+    return found, (data or b"").decode()
 
 
 def waiting_count(reader: Reader) -> int:

@@ -1,4 +1,4 @@
-"""Call invariants: what must be true of the calls that runs asked for, whatever happened: rows, thread and log agree."""
+"""Call invariants: what must be true of the calls that runs asked for: rows, thread and log agree."""
 
 from __future__ import annotations
 

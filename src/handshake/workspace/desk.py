@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from handshake.bootstrap import Runtime
 from handshake.kernel.desk import DeskItem, DeskKind, DeskState, shown_sha256
+from handshake.kernel.errors import StateConflict
 from handshake.kernel.ids import JobId
 from handshake.kernel.job import JobState
 from handshake.operations import desk
@@ -18,6 +19,10 @@ class DeskQuestion:
         self.item = item
         self.sha256 = shown_sha256(item)
         """The hash of what `item` shows; an approval names it."""
+
+    async def arguments(self) -> str:
+        """Return the arguments of the call that waits, as canonical JSON; of a run there are none."""
+        return (await self._runtime.store.read(lambda reader: desk.call(reader, self.item.item_id)))[1]
 
     async def approve(self, *, shown: str, lasting: str = desk.ONCE) -> DeskItem:
         """Approve it: a lost run is queued again, a call of a tool is made.
@@ -45,6 +50,21 @@ class DeskQuestion:
                 lasting=lasting,
             )
         )
+
+    async def approve_call(self, *, call_sha256: str, lasting: str = desk.ONCE) -> DeskItem:
+        """Approve a call of a tool by its own hash, as `approve` does by the hash of the whole question.
+
+        Raises:
+            StateConflict: it is another call that waits here, or a run.
+            As `approve`.
+        """
+        if self.item.call_sha256 is None or call_sha256 != self.item.call_sha256:
+            raise StateConflict(
+                item_id=self.item.item_id,
+                reason="shown_differs",
+                hint=f"look at it as it is now: handshake approval show {self.item.item_id}",
+            )
+        return await self.approve(shown=self.sha256, lasting=lasting)
 
     async def deny(self) -> DeskItem:
         """Deny it: a lost run fails, a call of a tool is refused and its run goes on.

@@ -77,6 +77,10 @@ class TurnHandle:
             pass
         return await self._runtime.store.read(self._read)
 
+    async def so_far(self) -> Result:
+        """Return how the turn stands now, whether or not it has ended."""
+        return await self._runtime.store.read(self._read)
+
     async def cancel(self, *, reason: str = "operator") -> CancelResult:
         """Cancel the turn: the run of it that is under way."""
         job_id = await self._runtime.store.read(self._last)

@@ -16,7 +16,8 @@ from tests.requirement import requirement
 from tests.structure.tree import name_of, source_files, text
 
 BUILT = {
-    "approval grants", "approval revoke", "audit checkpoint", "audit prove", "audit verify", "bench",
+    "approval approve", "approval deny", "approval grants", "approval list", "approval revoke", "approval show",
+    "audit checkpoint", "audit prove", "audit verify", "bench",
     "capability explain", "demo", "desk approve", "desk deny", "desk list", "desk show", "doctor", "events list",
     "events show", "events tail", "init", "job artifacts", "job cancel", "job list", "job show", "mcp approve",
     "mcp list", "mcp serve", "policy trust", "queue run", "queue show", "session cancel", "session complete",
