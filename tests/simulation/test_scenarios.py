@@ -23,6 +23,9 @@ print(json.dumps([simulate(load("standard"), seed).history for seed in (41, 42)]
 
 
 @requirement(
+    "capability.default.denies", "capability.session.intersection", "gate.approval.bound_to_call",
+    "gate.event.on_every_path", "gate.result.correlated", "gate.tools.single_door", "recovery.tools.reevaluated",
+    "scheduler.tools.resume_without_second_call",
     "message.append.is_atomic", "message.content.only_in_artifacts", "message.thread.rebuilds_same_bytes",
     "recorder.atomic", "recorder.disk_full.fails_whole", "recorder.log.verifies", "recorder.schema.enforced",
     "recovery.batch.rollback_is_whole", "recovery.clock.jumps_are_harmless", "recovery.kill.loses_nothing",

@@ -70,8 +70,7 @@ def check_workspace(reader: Reader, key: VerifierKey) -> Contents:
     check_jobs(found)
     check_budgets(reader, found)
     check_desk(found)
-    calls = [one.payload for one in found.of("tool_call")]
-    check_calls(reader, found.sessions, found.jobs, found.messages, calls)
+    check_tool_calls(reader, found)
     check_checkpoints(found)
     check_write_scopes(reader, found)
     check_evidence(found)
@@ -184,6 +183,12 @@ def check_jobs(found: Contents) -> None:
         assert job.attempt > 0 or refused or job.state in (JobState.QUEUED, JobState.CANCELLED), "never dispatched"
     of_tools = (MessageRole.TOOL_CALL, MessageRole.TOOL_RESULT)
     assert not [key for key in said if key[1] not in of_tools], "messages without a job"
+
+
+def check_tool_calls(reader: Reader, found: Contents) -> None:
+    """Check the calls that runs asked for (`testing.call_invariants`)."""
+    told = [one.payload for one in found.of("tool_call")]
+    check_calls(reader, found.sessions, found.jobs, found.messages, told)
 
 
 def check_write_scopes(reader: Reader, found: Contents) -> None:

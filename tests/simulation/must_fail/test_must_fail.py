@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from handshake.testing.simulator import load, simulate
-from tests.simulation.must_fail import scheduling, sessions, spending, surviving
+from tests.simulation.must_fail import scheduling, sessions, spending, surviving, tooling
 from tests.simulation.must_fail.mutant import MUTANTS
 from tests.structure.test_requirements import PROMISES, built, promised
 from tests.structure.tree import python_files, text
@@ -23,7 +23,7 @@ OF_MANY_RUNS = {
 """Promises about all runs together; the histories of one seed in two processes, and laws of the kernel, prove them."""
 EVENT_TYPES = frozenset({"session.message", "session.created", "session.completed", "session.state_change"})
 """Look like promises, and are types of events."""
-PARTS = (sessions, scheduling, spending, surviving)
+PARTS = (sessions, scheduling, spending, surviving, tooling)
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from handshake.kernel.errors import ProviderTimeout
 from handshake.kernel.job import JobState
@@ -25,6 +28,14 @@ LEASE_LOOK_US = 12_000_000
 OVERTIME_US = 4_000_000
 """What a call may last beyond its limit: reading an error's body, and closing."""
 _ANSWERED = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_ISSUES})
+
+
+class _Turn(msgspec.Struct):
+    """What of a turn a request holds."""
+
+    messages: int = 0
+    """Each result stands in the place of its call, so only calls are counted."""
+    is_answered: bool = False
 
 
 class CallHistory(Listener):
@@ -53,7 +64,10 @@ class CallHistory(Listener):
         self._open: dict[int, tuple[Call, ToldJob, int]] = {}
         self._slots = SlotCount(bounds)
         self._spending = spending
-        self._answered: Counter[str] = Counter()
+        self._said: list[tuple[str, MessageRole]] = []
+        """Messages that were not counted yet; the log tells a turn's input before its job."""
+        self._turns: defaultdict[str, dict[int, _Turn]] = defaultdict(dict)
+        """What was said in each turn of each session."""
         self._attempts: set[tuple[str, int]] = set()
         self._bodies: dict[str, str] = {}
         self._cancelled_us: dict[str, int] = {}
@@ -79,8 +93,7 @@ class CallHistory(Listener):
         if event.type == "session.message" and event.job_id is not None:
             if event.payload["role"] == MessageRole.USER:
                 self._by_content[event.payload["content_hash"]] = event.job_id
-            elif event.payload["role"] == MessageRole.ASSISTANT:
-                self._answered[event.payload["session_id"]] += 1
+            self._said.append((event.job_id, MessageRole(event.payload["role"])))
         elif event.type == "session_scheduler.dispatch":
             waiting = self.waiting_outcome()
             require(waiting is None, "recovery.outcome.never_lost", "a run started while an outcome waits", waiting)
@@ -94,7 +107,7 @@ class CallHistory(Listener):
         now_us = self._clock.monotonic_us() - self.stood_us
         for job_id, (attempt, ended_us) in list(self._unsettled.items()):
             job = self._journal.jobs[job_id]
-            if job.state is not JobState.RUNNING or job.attempt != attempt or job.failing:
+            if job.state is not JobState.RUNNING or job.attempt != attempt or job.failing or job.at_tools:
                 del self._unsettled[job_id]
             elif now_us - ended_us > SOON_US:
                 return job_id
@@ -135,10 +148,13 @@ class CallHistory(Listener):
     def _began(self, call: Call) -> None:
         known = "scheduler.path.is_single"
         content = hashlib.sha256(call.said.encode()).hexdigest()
-        job = self._journal.jobs.get(self._by_content.get(content, ""))
-        if job is None:
+        first = self._journal.jobs.get(self._by_content.get(content, ""))
+        if first is None:
             raise Violation(known, "a call that belongs to no job", call.number)
+        job = self._journal.running_of_turn(first)
         require(job.state is JobState.RUNNING, known, f"a call for a job that is {job.state.value}", job.job_id)
+        again = job.at_tools
+        require(not again, "scheduler.tools.resume_without_second_call", "a run at its tools called", job.job_id)
         named = (job.key.provider_id, job.key.model_id) == (call.provider_id, call.model_id)
         require(named, known, "a call to another model than the session's", job.job_id)
         attempt = (job.job_id, job.attempt)
@@ -156,12 +172,24 @@ class CallHistory(Listener):
 
     def _require_thread(self, call: Call, job: ToldJob) -> None:
         """The request holds the session's answered turns and its own, and is the same for every attempt."""
-        answered = self._answered[job.session_id]
+        self._count_said()
+        turns = self._turns[job.session_id]
+        own = turns.get(job.turn_seq, _Turn())
+        earlier = [one.messages for turn_seq, one in turns.items() if turn_seq < job.turn_seq and one.is_answered]
+        expected = own.messages + sum(earlier)
         known = "scheduler.session.head_only"
-        require(call.messages == 2 * answered + 1, known, f"{call.messages} messages, {answered} answered", job.job_id)
-        digest = hashlib.sha256(call.body).hexdigest()
+        require(call.messages == expected, known, f"{call.messages} messages instead of {expected}", job.job_id)
+        digest = hashlib.sha256(_thread_of(call.body)).hexdigest()
         same = self._bodies.setdefault(job.job_id, digest) == digest
         require(same, "message.thread.rebuilds_same_bytes", "another attempt sent another request", job.job_id)
+
+    def _count_said(self) -> None:
+        for job_id, role in self._said:
+            job = self._journal.jobs[job_id]
+            turn = self._turns[job.session_id].setdefault(job.turn_seq, _Turn())
+            turn.messages += role is not MessageRole.TOOL_RESULT
+            turn.is_answered = role is MessageRole.ASSISTANT
+        self._said.clear()
 
     def _ended(self, call: Call) -> None:
         opened = self._open.pop(id(call), None)
@@ -186,3 +214,9 @@ class CallHistory(Listener):
             late_us = call.ended_us + self.stood_us - cancelled_us
             prompt = late_us <= PROMPT_US + self.stood_us
             require(prompt, "scheduler.cancel.is_prompt", f"closed {late_us // 1_000} ms after a cancel", job.job_id)
+
+
+def _thread_of(body: bytes) -> bytes:
+    """Return a request without the tools that it offers, which may be others after a grant was taken back."""
+    told: dict[str, Any] = msgspec.json.decode(body)
+    return body if told.pop("tools", None) is None else msgspec.json.encode(told, order="sorted")

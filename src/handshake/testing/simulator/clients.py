@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from random import Random
 
+from handshake.kernel.capability import Axis
 from handshake.kernel.errors import Conflict, Integrity, InvalidTransition, Unavailable
 from handshake.kernel.ids import JobId
 from handshake.kernel.job import TERMINAL, JobState
@@ -58,7 +59,7 @@ class Conversation:
         self._world = world
         self._told = told
         self._name = name
-        self._id = f"00000000-0000-7000-8000-{number:012x}"
+        self._id = f"00000000-0000-7000-8000-{number:09x}000"
         self._session = session
         self._client = client
         self._chance = chance
@@ -81,6 +82,8 @@ class Conversation:
                 self._following.append(self._world.keep(self._guarded(self._cancel(job_id))))
             if self._chance.random() * 100 < client.pause_percent:
                 self._following.append(self._world.keep(self._guarded(self._pause())))
+            if self._chance_of(client.revoke_percent):
+                self._following.append(self._world.keep(self._guarded(self._revoke())))
             if client.waits:
                 await following
             await self._sleep(around(self._chance, client.gap_ms))
@@ -123,6 +126,7 @@ class Conversation:
                 await life.workspace.sessions.create(
                     role=plan.role, model=plan.model, memory_policy=MEMORY_POLICY, lane=plan.lane.value, wp=plan.wp,
                     session_id=self._id, budget_tokens=plan.budget_tokens, budget_calls=plan.budget_calls,
+                    grants=plan.grants,
                 )  # fmt: skip
                 return
             except Conflict:  # it was stored, and the runtime died before it said so
@@ -171,7 +175,8 @@ class Conversation:
                     if isinstance(piece, Text):
                         self._hear(job_id)
                     elif isinstance(piece, Over):
-                        self._told.over(job_id, piece.state)
+                        if not self._went_on(job_id):  # else it is a later run of the turn that ended so
+                            self._told.over(job_id, piece.state)
                         return
             except Unavailable:
                 await self._again(life)
@@ -179,9 +184,14 @@ class Conversation:
                 life.runtime.feeds.leave(_job(job_id), listening)
 
     def _hear(self, job_id: str) -> None:
-        job = self._world.journal.jobs[job_id]
-        if job.state is JobState.RUNNING:
+        job = self._world.journal.running_of_turn(self._world.journal.jobs[job_id])
+        if job.state is JobState.RUNNING and not job.at_tools:
             job.handed_on = True
+
+    def _went_on(self, job_id: str) -> bool:
+        """Return whether the turn that a run began has gone on with another."""
+        job = self._world.journal.jobs.get(job_id)
+        return job is not None and job.at_tools
 
     async def _cancel(self, job_id: str) -> None:
         """Cancel a turn at some moment of its life, and perhaps once more."""
@@ -202,9 +212,10 @@ class Conversation:
                 continue
             else:
                 self._told.cancels += 1
-                self._told.over(job_id, JobState.CANCELLED)
-                fits = state not in TERMINAL or state is JobState.CANCELLED
-                require(fits, "session.state.terminal_is_sticky", f"a {state.value} job was cancelled", job_id)
+                if not self._went_on(job_id):
+                    self._told.over(job_id, JobState.CANCELLED)
+                    fits = state not in TERMINAL or state is JobState.CANCELLED
+                    require(fits, "session.state.terminal_is_sticky", f"a {state.value} job was cancelled", job_id)
             if not again:
                 return
             again = False
@@ -224,6 +235,26 @@ class Conversation:
                     await self._again(life)
             if verb == "pause":
                 await self._sleep(around(self._chance, self._client.pause_ms))
+
+    def _chance_of(self, percent: int) -> bool:
+        """Draw, but only where there is something to be drawn: other scenarios keep their history."""
+        return percent > 0 and self._chance.random() * 100 < percent
+
+    async def _revoke(self) -> None:
+        """Take back all that the session was given but its model, at some moment."""
+        await self._sleep(around(self._chance, self._client.gap_ms))
+        while True:
+            life = await self._world.up()
+            try:
+                held = await life.workspace.grants.list(self._id)
+                for one in (view.grant for view in held if view.grant.capability.axis != Axis.MODEL_LOCAL):
+                    self._world.tools.names[one.grant_id] = str(one.capability)
+                    await life.workspace.grants.revoke(one.grant_id)
+                return
+            except Conflict:  # somebody else took it back
+                return
+            except Unavailable:
+                await self._again(life)
 
     async def _end(self, *, cancel: bool) -> None:
         while True:

@@ -13,6 +13,8 @@ from handshake.kernel.session import SessionState
 from handshake.testing.simulator.violation import Violation, require
 
 _CONTENT_FILTER = "content_filter"
+_ASKS_A_PERSON = "tool_approval"
+_HANDED_BACK = "handed_back"
 _PASSING = frozenset("connect reset incomplete timeout_first_byte timeout_idle timeout_total".split())
 _PASSING_STATUS = frozenset({408, 409, 429})
 
@@ -56,6 +58,13 @@ class ToldJob(msgspec.Struct, gc=False):
     messages: int = 0
     retries: int = 0
     """Attempts that failed for a passing reason."""
+    at_tools: bool = False
+    """Whether its model has answered and asked for tools: it calls its provider no more."""
+
+    @property
+    def slots(self) -> SlotKey | None:
+        """What it needs besides a place among all runs."""
+        return None if self.at_tools else self.key
 
 
 class ToldSession(msgspec.Struct, gc=False):
@@ -139,6 +148,11 @@ class Journal:
             raise Violation("scheduler.events.on_every_step", "an event is about a job that was not enqueued", job_id)
         return job
 
+    def running_of_turn(self, first: ToldJob) -> ToldJob:
+        """Return the run of a turn that is running, or else the run that the turn began with."""
+        running = self.jobs.get(self.sessions[first.session_id].running or "")
+        return running if running is not None and running.turn_seq == first.turn_seq else first
+
     def _leave(self, session: ToldSession, job: ToldJob, before: JobState) -> None:
         if before is JobState.QUEUED:
             session.queued.pop(job.job_id, None)
@@ -198,6 +212,9 @@ def _inferred(journal: Journal, event: ToldEvent) -> None:
     if event.payload.get("error_code"):
         job.failing = True
         return
+    if event.payload.get("session_state_after") == SessionState.ACTIVE:  # it goes on at its tools
+        job.at_tools = True
+        return
     filtered = event.payload.get("finish_reason") == _CONTENT_FILTER
     journal.move(job.job_id, JobState.COMPLETED_WITH_ISSUES if filtered else JobState.COMPLETED)
 
@@ -234,6 +251,18 @@ def _ended(journal: Journal, event: ToldEvent) -> None:
         journal.move(job.job_id, after)
 
 
+def _session_moved(journal: Journal, event: ToldEvent) -> None:
+    """Move a run that no event of its own tells of: it waits for a person, was answered, or was handed back."""
+    job = journal.jobs.get(event.job_id or "")
+    if job is None or not job.at_tools:
+        return
+    reason = event.payload["reason"]
+    if job.state is JobState.RUNNING and reason == _ASKS_A_PERSON:
+        journal.move(job.job_id, JobState.AWAITING_USER)
+    elif job.state is JobState.AWAITING_USER or (job.state is JobState.RUNNING and reason == _HANDED_BACK):
+        journal.move(job.job_id, JobState.QUEUED)
+
+
 def _said(journal: Journal, event: ToldEvent) -> None:
     journal.sessions[event.payload["session_id"]].messages += 1
     if event.job_id is not None and event.job_id in journal.jobs:
@@ -248,4 +277,5 @@ _MOVES = {
     "llm_inference": _inferred,
     "workflow_recovery": _recovered,
     "session.message": _said,
+    "session.state_change": _session_moved,
 }

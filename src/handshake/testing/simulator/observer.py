@@ -241,7 +241,7 @@ class Observer:
         self._order.dispatched(job)
         self._journal.tell(event)
         job.handed_on = False
-        self._order.holds(job, True)
+        self._order.holds(job, not job.at_tools)
         self._order.look(self._journal.sessions[job.session_id], now_us)
 
     def _compare_job(self, job: ToldJob, row: Any) -> None:
@@ -253,9 +253,9 @@ class Observer:
         require(attempt == job.attempt, "recorder.atomic", f"attempt {attempt}, told {job.attempt}", job.job_id)
         holds = bool(row[_J["holds_slot"]])
         known = "scheduler.limit.is_never_exceeded"
-        require(holds or state != JobState.RUNNING, known, "a run runs without its slots", job.job_id)
+        require(holds or job.at_tools or state != JobState.RUNNING, known, "a run runs without its slots", job.job_id)
         kept = not holds or state in (JobState.RUNNING, JobState.CANCELLED, JobState.STALLED)
-        require(kept, known, f"a job that is {state} keeps slots", job.job_id)
+        require(kept and not (holds and job.at_tools), known, f"a job that is {state} keeps slots", job.job_id)
         ended = row[_J["ended_at_us"]] is not None
         require(ended == (job.state in TERMINAL), "scheduler.jobs.history_visible", "ended_at is wrong", job.job_id)
         words = [one for one in row if isinstance(one, str) and MARK in one]
@@ -288,6 +288,7 @@ _PARTS: tuple[tuple[str, Callable[[Reader, invariants.Contents], None]], ...] = 
     ("message.append.is_atomic", invariants.check_messages),
     ("session.state.is_derived", lambda reader, found: invariants.check_sessions(found)),
     ("scheduler.queue.never_drops", lambda reader, found: invariants.check_jobs(found)),
+    ("gate.result.correlated", invariants.check_tool_calls),
     ("scheduler.budget.reserved_before_dispatch", invariants.check_budgets),
     ("recorder.atomic", lambda reader, found: invariants.check_evidence(found)),
 )

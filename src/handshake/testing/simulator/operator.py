@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
+from handshake.kernel.desk import DeskKind
 from handshake.kernel.errors import Conflict, InvalidTransition, StateConflict, Unavailable
 from handshake.kernel.job import JobState
 from handshake.testing.simulator.journal import ToldEvent
@@ -15,11 +16,13 @@ from handshake.workspace import DeskQuestion
 
 WRONG_SHA256 = "0" * 64
 """The hash of something that nobody was shown."""
+LIFETIMES = ("once", "turn", "session")
+"""For how long a call of a tool is approved."""
 _LOOKS_WRONG_PERCENT = 20
 
 
 class Operator:
-    """Approves or denies lost runs.
+    """Approves or denies lost runs and calls of tools.
 
     Args:
         world: where.
@@ -35,7 +38,8 @@ class Operator:
 
     def hear(self, event: ToldEvent) -> None:
         """Take note that something may wait."""
-        if event.type == "workflow_recovery" and event.payload["to_state"] == JobState.STALLED:
+        lost = event.type == "workflow_recovery" and event.payload["to_state"] == JobState.STALLED
+        if lost or event.type == "gov_human_intervention_requested":
             self._asked.set()
 
     async def act(self) -> None:
@@ -59,6 +63,9 @@ class Operator:
             await self._approve_wrongly(question)
         if self._chance.random() * 100 < self._world.scenario.run.denies_percent:
             await question.deny()
+        elif question.item.kind is DeskKind.TOOL_APPROVAL:
+            lasting = LIFETIMES[int(self._chance.random() * len(LIFETIMES))]
+            await question.approve(shown=question.sha256, lasting=lasting)
         else:
             await question.approve(shown=question.sha256)
         self.answered += 1

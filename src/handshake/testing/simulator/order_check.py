@@ -33,7 +33,7 @@ class OrderCheck:
         self._journal = journal
         self._bounds = bounds
         self._weights = bounds.weights
-        self._bins: dict[Lane, dict[SlotKey, dict[str, ToldJob]]] = {lane: defaultdict(dict) for lane in LANES}
+        self._bins: dict[Lane, dict[SlotKey | None, dict[str, ToldJob]]] = {lane: defaultdict(dict) for lane in LANES}
         self._where: dict[str, ToldJob] = {}
         """The ready head of a session."""
         self._backing_off: set[str] = set()
@@ -48,7 +48,7 @@ class OrderCheck:
         self._idle_since_us: int | None = None
         self._able_since_us = 0
         self._starting = True
-        self._went: dict[tuple[Lane, int, SlotKey, str], deque[int]] = {}
+        self._went: dict[tuple[Lane, int, SlotKey | None, str], deque[int]] = {}
 
     def restart(self, now_us: int) -> None:
         """Begin anew after a runtime died: shares are counted afresh, and what was cut may go first once more."""
@@ -78,14 +78,14 @@ class OrderCheck:
             return
         if before is not None:
             del self._where[session.session_id]
-            bin_ = self._bins[before.lane][before.key]
+            bin_ = self._bins[before.lane][before.slots]
             bin_.pop(before.job_id, None)
             if not bin_:
-                del self._bins[before.lane][before.key]
+                del self._bins[before.lane][before.slots]
             before.ready_since = -1
         if head is not None:
             self._where[session.session_id] = head
-            self._bins[head.lane][head.key][head.job_id] = head
+            self._bins[head.lane][head.slots][head.job_id] = head
             head.ready_since = self._dispatches
 
     def before_batch(self, now_us: int) -> None:
@@ -147,7 +147,7 @@ class OrderCheck:
         journal, bounds = self._journal, self._bounds
         known = "scheduler.limit.is_never_exceeded"
         require(journal.running < bounds.total, known, "more runs than max_concurrent_runs", job.job_id)
-        full = self._slots.full(job.key)
+        full = None if job.slots is None else self._slots.full(job.slots)
         require(full is None, known, f"a run started over the limit of {full}", job.job_id)
         fits = bounds.admits(job.lane, running=journal.running, primary=journal.running_primary)
         require(fits, "scheduler.lane.primary_never_starves", "another lane took PRIMARY's reserve", job.job_id)
@@ -159,13 +159,13 @@ class OrderCheck:
         return self._has_room(lane)
 
     def _has_room(self, lane: Lane) -> bool:
-        return any(self._slots.full(key) is None and self._is_open(key) for key in self._bins[lane])
+        return any(key is None or (self._slots.full(key) is None and self._is_open(key)) for key in self._bins[lane])
 
     def _require_first(self, job: ToldJob) -> None:
         if job.lane is not Lane.PRIMARY and self._journal.running_primary < self._bounds.reserved:
             starved = self._admissible(Lane.PRIMARY)
             require(not starved, "scheduler.lane.primary_never_starves", "PRIMARY had to wait", job.job_id)
-        ready = self._bins[job.lane][job.key]
+        ready = self._bins[job.lane][job.slots]
         best = min(one.priority for one in ready.values())
         known = "scheduler.order.follows_priority_then_sequence"
         require(job.priority == best, known, "a run of lower priority went first", job.job_id)
@@ -173,7 +173,7 @@ class OrderCheck:
 
     def _require_turn(self, job: ToldJob, ready: dict[str, ToldJob]) -> None:
         """A tree goes at most twice while a run of another waits beside it: in the round under way, and the next."""
-        name = (job.lane, job.priority, job.key, job.tree)
+        name = (job.lane, job.priority, job.slots, job.tree)
         went = self._went.setdefault(name, deque(maxlen=TURNS_BEFORE_OTHERS))
         if len(went) == TURNS_BEFORE_OTHERS:
             waiting = [one for one in ready.values() if one.priority == job.priority and one.tree != job.tree]
@@ -185,7 +185,7 @@ class OrderCheck:
 
     def _count_shares(self, job: ToldJob) -> None:
         """Count how far each lane is behind its share of the dispatches that it could have had."""
-        if not self._is_open(job.key):  # it went as soon as its provider's rate let it, which is judged elsewhere
+        if job.slots is not None and not self._is_open(job.slots):
             self._closed.pop(job.key.provider_id, None)
             return
         open_lanes = [lane for lane in LANES if self._admissible(lane)]

@@ -104,6 +104,15 @@ class CallPlan(Entry, frozen=True, kw_only=True):
     arguments: Annotated[Text, Meta(description="The exact text of the arguments.")] = "{}"
 
 
+class ToolPlan(Entry, frozen=True, kw_only=True):
+    """How a simulated tool behaves: `read`, `write`, or `send`, which always asks a person."""
+
+    ms: Annotated[Ms, Meta(description="How long a call takes, about.")] = 500
+    fail_percent: Annotated[Percent, Meta(description="Calls that fail.")] = 0
+    hang_percent: Annotated[Percent, Meta(description="Calls that do not come back by themselves.")] = 0
+    trusted_percent: Annotated[Percent, Meta(description="Results that count as trusted content.")] = 100
+
+
 class ProviderPlan(Entry, frozen=True, kw_only=True):
     """How one provider answers: names of answers and their weights."""
 
@@ -130,6 +139,9 @@ class SessionPlan(Entry, frozen=True, kw_only=True):
     wp: Annotated[Text | None, Meta(description="Their work packet.")] = None
     budget_tokens: Annotated[Budget | None, Meta(description="Tokens that each of them may take.")] = None
     budget_calls: Annotated[Budget | None, Meta(description="Calls that each of them may make.")] = None
+    grants: Annotated[
+        tuple[Text, ...], Meta(max_length=8, description="What each of them may do: paths, or folders with /**.")
+    ] = ()
 
 
 class ClientPlan(Entry, frozen=True, kw_only=True):
@@ -152,6 +164,7 @@ class ClientPlan(Entry, frozen=True, kw_only=True):
     repeat_percent: Annotated[Percent, Meta(description="The turn is sent twice with the same key.")] = 0
     pause_percent: Annotated[Percent, Meta(description="The session is paused, and resumed later.")] = 0
     pause_ms: Annotated[Ms, Meta(description="How long a pause lasts.")] = 20_000
+    revoke_percent: Annotated[Percent, Meta(description="All that the session was given is taken back.")] = 0
     end_percent: Annotated[Percent, Meta(description="The session is cancelled in the end, else completed.")] = 0
 
 
@@ -192,6 +205,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
     sessions: dict[str, SessionPlan]
     clients: dict[str, ClientPlan]
     calls: dict[str, CallPlan] = field(default_factory=dict)
+    tools: dict[str, ToolPlan] = field(default_factory=dict)
     weather: dict[str, Weather] = field(default_factory=dict)
     faults: dict[str, FaultPlan] = field(default_factory=dict)
 
@@ -199,6 +213,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
 TABLES: Mapping[str, type[Entry]] = {
     "answers": AnswerPlan,
     "calls": CallPlan,
+    "tools": ToolPlan,
     "providers": ProviderPlan,
     "sessions": SessionPlan,
     "clients": ClientPlan,

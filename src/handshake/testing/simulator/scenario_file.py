@@ -21,6 +21,7 @@ from handshake.kernel.schema import Unfit, expectation, fields_of, plain, read
 from handshake.kernel.suggestion import suggest
 from handshake.storage.config_file import read_layer
 from handshake.testing.simulator.scenario import TABLES, Entry, RunPlan, Scenario
+from handshake.testing.simulator.simulated_tools import DEFINITIONS
 
 E = TypeVar("E", bound=Entry)
 
@@ -119,9 +120,7 @@ def _check_names(scenario: Scenario) -> None:
         _require(("providers", name), name, providers)
         for answer in provider.answers:
             _require(("providers", name, "answers", answer), answer, scenario.answers)
-    for name, plan in scenario.answers.items():
-        for call in plan.calls:
-            _require(("answers", name, "calls", call), call, scenario.calls)
+    _check_tools(scenario)
     for name, weather in scenario.weather.items():
         _require(("weather", name, "provider"), weather.provider, scenario.providers)
         _require(("weather", name, "answer"), weather.answer, scenario.answers)
@@ -129,6 +128,14 @@ def _check_names(scenario: Scenario) -> None:
         _require(("sessions", name, "model"), session.model.partition("/")[0], scenario.providers)
     for name, client in scenario.clients.items():
         _require(("clients", name, "sessions"), client.sessions, scenario.sessions)
+
+
+def _check_tools(scenario: Scenario) -> None:
+    for name in scenario.tools:
+        _require(("tools", name), name, DEFINITIONS)
+    for name, plan in scenario.answers.items():
+        for call in plan.calls:
+            _require(("answers", name, "calls", call), call, scenario.calls)
 
 
 def _require(path: tuple[str, ...], name: str, known: Iterable[str]) -> None:

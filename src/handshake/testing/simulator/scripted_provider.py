@@ -21,6 +21,7 @@ _NO_SUCH_PAGE = head(404, headers=[("content-length", "0")])
 
 
 class _Said(msgspec.Struct, frozen=True):
+    role: str
     content: str | None
     """None beside calls."""
 
@@ -38,7 +39,7 @@ class Call(msgspec.Struct, eq=False):
     provider_id: str
     model_id: str
     said: str
-    """The last message."""
+    """What its client said last."""
     messages: int
     body: bytes
     begun_us: int
@@ -107,7 +108,7 @@ class ScriptedProvider:
         asked = msgspec.json.decode(body, type=_Request)
         self.calls += 1
         now_us = self._clock.monotonic_us()
-        said = asked.messages[-1].content or ""
+        said = next((one.content or "" for one in reversed(asked.messages) if one.role == "user"), "")
         call = Call(self.calls, self._id, asked.model, said, len(asked.messages), body, now_us, name)
         if plan.form is Form.STATUS:
             call.status = plan.status

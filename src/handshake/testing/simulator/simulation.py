@@ -145,6 +145,7 @@ class _Simulation:
         life = await world.up()
         try:
             found = life.store.read_now(lambda reader: world.observer.check_all(reader, KEY.verifier_key))
+            world.tools.settled()
         except Violation as broken:
             world.report(broken)
             return

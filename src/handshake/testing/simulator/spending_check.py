@@ -132,7 +132,7 @@ class SpendingCheck:
         job = self._journal.jobs.get(event.job_id or "")
         if job is None:
             return
-        if event.type == "session_scheduler.dispatch":
+        if event.type == "session_scheduler.dispatch" and not job.at_tools:
             self._began(job)
         elif event.type == "session_scheduler.rate_limited":
             self._limited(job, event)

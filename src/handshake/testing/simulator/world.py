@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from handshake.bootstrap import Models, Runtime, assemble, close_runtime
+from handshake.bootstrap.toolbox import ToolsFor, no_tools
 from handshake.kernel.configuration import Configuration
 from handshake.kernel.errors import HandshakeError
 from handshake.kernel.ids import ProviderId
@@ -37,8 +38,10 @@ from handshake.testing.simulator.observer import Observer
 from handshake.testing.simulator.order_check import OrderCheck
 from handshake.testing.simulator.scenario import Scenario
 from handshake.testing.simulator.scripted_provider import ScriptedProvider
+from handshake.testing.simulator.simulated_tools import simulated_tools
 from handshake.testing.simulator.slot_bounds import SlotBounds
 from handshake.testing.simulator.spending_check import SpendingCheck
+from handshake.testing.simulator.tool_check import ToolCheck
 from handshake.testing.simulator.violation import Violation
 from handshake.testing.simulator.virtual_loop import VirtualLoop
 from handshake.testing.virtual_clock import START_US, VirtualClock
@@ -86,6 +89,11 @@ class World:
         self.history = CallHistory(self.journal, bounds, self.spending, clock, self.report)
         self.observer.heard.append(self.spending.hear)
         self.observer.heard.append(self.history.hear)
+        self.tools = ToolCheck(self.journal, self.report)
+        self.observer.heard.append(self.tools.hear)
+        self._tools_for: ToolsFor = no_tools
+        if scenario.tools:
+            self._tools_for = simulated_tools(scenario.tools, Random(f"{seed}/tools"), self.tools)
         self.providers = {
             ProviderId(name): ScriptedProvider(
                 ProviderId(name), scenario, Random(f"{seed}/{name}"), clock, self.history
@@ -235,7 +243,7 @@ class World:
             store.read_now(self._reopened)
             runtime = await assemble(
                 WorkspaceFolder(self.disk.root), Configuration(scenario.settings, {}), store, clock,
-                NewIds(clock, self._ids), self._models(), None, dispatch=True,
+                NewIds(clock, self._ids), self._models(), None, dispatch=True, tools_for=self._tools_for,
             )  # fmt: skip
         except BaseException:
             store.crash()
