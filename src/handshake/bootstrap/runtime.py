@@ -24,7 +24,7 @@ from handshake.kernel.queue import RunQueue
 from handshake.kernel.redaction import KnownValues
 from handshake.kernel.settings import MIN_FREE_BYTES, Settings
 from handshake.kernel.units import Microseconds
-from handshake.operations import budgets, debug_scopes
+from handshake.operations import budgets
 from handshake.operations.approvals import Approvals
 from handshake.operations.declarations import declare
 from handshake.operations.feed import Feeds, Over
@@ -360,7 +360,7 @@ async def assemble(
 ) -> Runtime:
     """Join a store, models and tools to a scheduler; the simulator hands in its own."""
     settings = configuration.settings
-    toolbox = Toolbox(store, clock, new_id, settings, debug_scopes.relaxed, tools_for)
+    toolbox = Toolbox(store, clock, new_id, settings, tools_for)
     queue = RunQueue(limits_of(settings), {lane: settings.scheduler.lane_weights.of(lane) for lane in LANES})
     epoch = await recovery.recover(store, queue, settings, new_id, toolbox.approvals)
     declared = declarations_of(settings)

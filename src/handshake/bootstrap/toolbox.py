@@ -25,8 +25,7 @@ from handshake.kernel.tool import ToolDefinition
 from handshake.kernel.tool_registry import RegisteredTool, ToolRegistry, ToolSource
 from handshake.kernel.tools import artifacts, discovery, files, process, web
 from handshake.kernel.units import US_PER_MS
-from handshake.operations.approvals import Approvals, Relaxed
-from handshake.operations.authorities import Authorities
+from handshake.operations.approvals import Approvals
 from handshake.operations.feed import Feeds
 from handshake.operations.keeping import Keeping
 from handshake.operations.mcp_servers import McpServers
@@ -204,9 +203,7 @@ class Opened(msgspec.Struct, frozen=True):
 class Toolbox:
     """The tools of one runtime: what it answers about calls first, and its gate once an epoch has begun."""
 
-    def __init__(
-        self, store: Store, clock: Clock, new_id: NewIds, settings: Settings, relaxed: Relaxed, tools_for: ToolsFor
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, new_id: NewIds, settings: Settings, tools_for: ToolsFor) -> None:
         self._store = store
         self._clock = clock
         self._new_id = new_id
@@ -217,13 +214,7 @@ class Toolbox:
             for definition in one.definitions:
                 self.registry.register(definition, one.source)
         self._reader = CallReader(self.registry, self._tools.known)
-        self.approvals = Approvals(
-            Authorities(settings.policy),
-            self._reader.model_call,
-            relaxed,
-            settings.policy.automation_level,
-            new_id.several,
-        )
+        self.approvals = Approvals(settings.policy, self._reader.model_call, new_id.several)
         self._turns: ToolTurns | None = None
 
     async def open(

@@ -10,13 +10,12 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from handshake.gate import answering
 from handshake.gate.tool_gate import ModelCall, Origin
 from handshake.kernel.approval import Approval, ApprovalKind, lasting
 from handshake.kernel.asked_call import AskedCall
-from handshake.kernel.authority import Authority
 from handshake.kernel.canonical import canonical_body
 from handshake.kernel.desk import DeskItem, DeskKind
 from handshake.kernel.errors import IntegrityBroken, JobNotAwaitingUser, StateConflict
@@ -27,73 +26,38 @@ from handshake.kernel.job import Job, JobState
 from handshake.kernel.judgement import Reason, Verdict
 from handshake.kernel.pointer import found
 from handshake.kernel.queue import RunQueue
-from handshake.kernel.settings import DESK_TOOL_APPROVAL_EXPIRY_S, AutomationLevel
-from handshake.kernel.tool import Risk
+from handshake.kernel.settings import DESK_TOOL_APPROVAL_EXPIRY_S, PolicySettings
 from handshake.kernel.tool_call import ToolCallRecord, ToolCallState
 from handshake.kernel.tool_message import CalledTool, ToolAnswer, answer_content
 from handshake.kernel.units import US_PER_S
 from handshake.operations import asking, grants, records, stalling, tool_calls, tool_steps
 from handshake.operations.asking import CallShown, Question
 from handshake.operations.attempts import last_attempt
-from handshake.operations.authorities import Authorities
+from handshake.operations.call_policy import StoredPolicy
 from handshake.operations.grant_requests import for_calls_like
 from handshake.operations.tool_hearing import MAX_TAINTING
 from handshake.operations.tool_steps import Told, content_of
 from handshake.ports.store import Reader, Tx
 
 
-class Relaxed(Protocol):
-    """Tells of an operator's debug relaxations."""
-
-    def __call__(self, reader: Reader, session_id: SessionId, *, now_us: int) -> frozenset[Risk]:
-        """Return the risks for which a session's relaxation leaves out the questions of policy."""
-        ...
-
-
-class Approvals:
+class Approvals(StoredPolicy):
     """What sessions may call, and what people answer; one object per runtime.
 
     Args:
-        authorities: what each session may do.
+        policy: the rules of the workspace.
         read: reads a call as the gate does.
-        relaxed: debug relaxations.
-        level: how much may happen without a person.
         new_ids: ids of one moment.
     """
 
     def __init__(
-        self,
-        authorities: Authorities,
-        read: Callable[[ModelCall], AskedCall],
-        relaxed: Relaxed,
-        level: AutomationLevel,
-        new_ids: Callable[[], Iterator[str]],
+        self, policy: PolicySettings, read: Callable[[ModelCall], AskedCall], new_ids: Callable[[], Iterator[str]]
     ) -> None:
-        self._authorities = authorities
+        super().__init__(policy)
         self._read = read
-        self._relaxed = relaxed
-        self._level = level
+        self._level = policy.automation_level
         self._new_ids = new_ids
 
     # -- what the gate asks -----------------------------------------------------------------------------------
-
-    @property
-    def is_locked(self) -> bool:
-        """Whether governance is locked: what would need a person is denied."""
-        return self._level is AutomationLevel.LOCKED
-
-    def authority(self, reader: Reader, session_id: SessionId) -> Authority:
-        """Return what a session may do now."""
-        return self._authorities.of(reader, session_id)
-
-    def approval(self, reader: Reader, asked: AskedCall, *, now_us: int) -> str | None:
-        """Return the id of an unexpired, unspent approval of exactly this call, or None."""
-        found_one = grants.call_approval(reader, SessionId(asked.session_id or ""), asked.call_sha256, now_us=now_us)
-        return None if found_one is None else found_one.approval_id
-
-    def relaxed(self, reader: Reader, session_id: SessionId, *, now_us: int) -> frozenset[Risk]:
-        """Return the risks for which an operator's debug relaxation leaves out the questions of policy."""
-        return self._relaxed(reader, session_id, now_us=now_us)
 
     def spend(self, tx: Tx, asked: AskedCall, verdict: Verdict) -> None:
         """Count one use of the grants that carry a call, and use up the approval that let it pass."""

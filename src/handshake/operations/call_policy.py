@@ -1,4 +1,4 @@
-"""Call policy: what grants, approvals and relaxations that are stored say of a session, for whoever only looks.
+"""Call policy: what grants, approvals and relaxations that are stored say of a session.
 
 Source:
     capability.session.intersection, capability.explain.equals_gate (02 §1, §3).

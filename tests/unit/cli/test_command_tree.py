@@ -111,6 +111,7 @@ def test_the_environment_is_read_in_a_few_named_places() -> None:
     reading = {name_of(path) for path in source_files() if re.search(r"(?<!/)\benviron\b", text(path))}
     assert reading == {
         "src/handshake/bootstrap/runtime.py",  # the layer of HANDSHAKE_* keys
+        "src/handshake/bootstrap/toolbox.py",  # variables that the operator declared for commands
         "src/handshake/cli/border.py",  # HANDSHAKE_LOG
         "src/handshake/cli/place.py",  # HANDSHAKE_HOME
         "src/handshake/cli/rendering.py",  # TERM
