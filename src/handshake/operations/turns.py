@@ -181,6 +181,8 @@ class Turns:
             ended = await self._record(
                 ticket, lambda tx: tool_steps.hand_back(tx, self._queue, ticket, epoch=self._epoch)
             )
+            if not ended.counted:  # what was cut was the last call, and another run goes on
+                return
         except StoreFailed:
             raise
         except HandshakeError as broken:

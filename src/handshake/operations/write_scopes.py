@@ -1,7 +1,7 @@
 """Write scopes: what a session may write is its own while it lives; each function is a step of another unit of work.
 
 A session takes all of its write scope with its first call that may write, and holds it until it ends. One that comes
-second is BLOCKED, holds nothing of it, and goes on in its turn when the holder has let go (decision 0024).
+second is BLOCKED, holds nothing of it, and goes on in its turn when the holder has let go (decision 0031).
 
 Source:
     gate.workspace.no_overlap (02 §7; INV-MM-003).

@@ -26,7 +26,7 @@ TICKET = RunTicket(
     model_id=MODEL,
 )
 LIMITS = CallLimits(first_byte_ms=20_000, idle_ms=20_000, total_ms=20_000, max_response_bytes=1024 * 1024)
-SHORT_MS = 40
+SHORT_MS = 100
 """A limit that is meant to be reached."""
 THREAD = [ThreadMessage(MessageRole.USER, "Grüße")]
 
