@@ -317,7 +317,7 @@ def _reach(authority: Authority, facts: CallFacts, asked: AskedCall) -> Reach:
     told = {axis: _told(axis, found) for axis, found in authorities.reach_of(authority, facts, _AXES).items()}
     host_execution = command_pattern.HOST in told[Axis.PROC_EXEC]  # granted, not named by a command of that name
     for axis, scope in (one.capability for one in asked.needed):
-        if axis in told and (scope or _WHOLE[axis]) not in told[axis]:
+        if axis in told:  # whether it is there already is not worth a look through all of them
             told[axis] = (*told[axis], scope or _WHOLE[axis])
     return Reach(
         read=told[Axis.FS_READ],

@@ -20,7 +20,7 @@ from handshake.kernel.tool import Idempotency
 from handshake.kernel.tool_call import ToolCallState
 from handshake.kernel.tool_message import CalledTool, read_answer, read_call
 from handshake.kernel.units import US_PER_S
-from handshake.operations import records, tool_calls, views
+from handshake.operations import cancelling, records, tool_calls, views
 from handshake.operations.feed import AwaitingUser, Over, ToolEnded, ToolStarted
 from handshake.ports.tool import ToolContext, ToolFailed, ToolResult
 from handshake.testing.scripted_model import ScriptedModel, Step
@@ -270,6 +270,41 @@ async def test_cancelling_cuts_the_tool_that_is_at_work() -> None:
         calls = stage.runtime.store.read_now(lambda reader: tool_calls.calls(reader, session.session_id))
         assert [one.state for one in calls] == [ToolCallState.ENDED, ToolCallState.ENDED]
         assert stage.runtime.queue.usage.total == 0
+        stage.check()
+
+
+@requirement("scheduler.cancel.checked_at_tool_boundary")
+@pytest.mark.parametrize("cut", [True, False], ids=["told", "not told"])
+async def test_a_cancel_between_two_calls_prevents_the_second(cut: bool) -> None:
+    """The flag in the store is enough: also if nobody told the attempt, the gate looks before it begins a call."""
+    held: list[Scene] = []
+
+    async def cancel(args: Mapping[str, Any], context: ToolContext) -> ToolResult:
+        runtime = held[0].runtime
+        assert context.job_id is not None
+        job_id = context.job_id
+        result = await runtime.store.write(
+            lambda tx: cancelling.cancel_run(
+                tx, runtime.queue, records.job(tx, job_id), reason="operator", by="operator"
+            )
+        )
+        if cut:
+            runtime.dispatcher.cut(job_id, result.open_attempt or 0)
+        return ToolResult({"said": "first"}, is_trusted=True)
+
+    tool = ScriptedTool(cancel)
+    async with scene(asking(call("src/a.md", 0), call("src/b.md", 1)), tool=tool) as stage:
+        held.append(stage)
+        session = await stage.create(grants=["fs.write:src/**"])
+        turn = await session.send("Go.")
+        await stage.settle()
+        assert [args["path"] for _, args, _ in tool.calls] == ["src/a.md"]
+        job = stage.runtime.store.read_now(lambda reader: records.job(reader, turn.job_id))
+        assert job.state is JobState.CANCELLED
+        calls = stage.runtime.store.read_now(lambda reader: tool_calls.calls(reader, session.session_id))
+        assert [one.state for one in calls] == [ToolCallState.ENDED, ToolCallState.ENDED]
+        assert await stage.workspace.job(turn.job_id) == job
+        assert [one.message.role for one in await session.messages()][-1] is MessageRole.TOOL_CALL
         stage.check()
 
 
