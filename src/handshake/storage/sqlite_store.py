@@ -247,12 +247,20 @@ class SqliteStore:
             await self._room.wait_for(lambda: self._in_flight < MAX_WAITING_UNITS or self._closed)
 
     def _answer(self, works: list[_Work], outcomes: list[Outcome], told: list[Callable[[], None]]) -> None:
+        """Tell of a commit. A callback that raises, which none may, keeps nobody else from an answer."""
         self._in_flight -= len(works)
+        bugs: list[Exception] = []
         for tell in told:
-            tell()
+            try:
+                tell()
+            except Exception as bug:  # noqa: BLE001  (it is raised when all are answered)
+                bugs.append(bug)
         for work, outcome in zip(works, outcomes, strict=True):
             if work.then is not None and outcome.failure is None:
-                work.then(outcome.value)
+                try:
+                    work.then(outcome.value)
+                except Exception as bug:  # noqa: BLE001  (as above)
+                    bugs.append(bug)
             if work.answer.done():
                 continue
             if outcome.failure is None:
@@ -261,6 +269,8 @@ class SqliteStore:
                 work.answer.set_exception(outcome.failure)
         if self._room is not None:
             self._telling = asyncio.get_running_loop().create_task(self._tell_room())
+        if bugs:
+            raise ExceptionGroup("callbacks of a commit", bugs)
 
     async def _tell_room(self) -> None:
         assert self._room is not None, "someone waited"

@@ -312,3 +312,17 @@ async def test_group_on_a_disk_in_trouble_is_done_once_or_not_at_all(
             store.read_now(lambda reader: check_log(reader, KEY.verifier_key))
             disk.lift()
     assert refused > 40
+
+
+async def test_a_callback_that_raises_keeps_nobody_from_an_answer(tmp_path: Path) -> None:
+    seen: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, told: seen.append(str(told["exception"])))
+
+    def broken(value: int) -> None:
+        raise RuntimeError("a bug")
+
+    async with Setting(tmp_path).opened() as store:
+        async with asyncio.timeout(60):
+            first, second = await asyncio.gather(store.write(lambda tx: 1, then=broken), store.write(lambda tx: 2))
+    assert (first, second) == (1, 2)
+    assert seen == ["callbacks of a commit (1 sub-exception)"]
