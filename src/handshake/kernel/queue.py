@@ -48,7 +48,7 @@ _BinKey = tuple[SlotKey | None, str | None]
 class _Shut:
     """What is shut for the rest of one choice."""
 
-    __slots__ = ("all", "any", "packets", "paid", "providers")
+    __slots__ = ("all", "any", "packets", "paid", "paid_packets", "providers")
 
     def __init__(self) -> None:
         self.any = False
@@ -58,6 +58,8 @@ class _Shut:
         """Whether what has a price is shut, because the workspace has no money for it now."""
         self.providers: set[str] = set()
         self.packets: set[str | None] = set()
+        self.paid_packets: set[str | None] = set()
+        """Work packets that have no money now: what has a price is shut of them."""
 
 
 class _Line:
@@ -420,12 +422,14 @@ class RunQueue:
             self._notices.refused.append(Refused(run, obstacle, first))
             if len(self._notices.refused) >= MAX_REFUSED_RUNS_PER_BATCH:
                 shut.all, self._gate_us = True, self._now_us
-        elif obstacle.key.scope is BudgetScope.WORK_PACKET:
-            shut.packets.add(obstacle.key.name)
-        elif obstacle.key.kind is BudgetType.USD_MICRO and self.limits.price_of(run.key) != FREE:
-            shut.paid = True
         else:
-            shut.all = True
+            is_money = obstacle.key.kind is BudgetType.USD_MICRO and self.limits.price_of(run.key) != FREE
+            if obstacle.key.scope is BudgetScope.WORK_PACKET:
+                (shut.paid_packets if is_money else shut.packets).add(obstacle.key.name)
+            elif is_money:
+                shut.paid = True
+            else:
+                shut.all = True
 
     def _best(self, bins: Mapping[_BinKey, Bin], shut: _Shut) -> Head | None:
         best: Head | None = None
@@ -443,7 +447,7 @@ class RunQueue:
             return False
         if shut.all or key.provider_id in shut.providers or wp_id in shut.packets:
             return True
-        return shut.paid and self.limits.price_of(key) != FREE
+        return (shut.paid or wp_id in shut.paid_packets) and self.limits.price_of(key) != FREE
 
     def _choose_lane(self, admissible: Sequence[Lane]) -> Lane:
         if len(admissible) == 1:

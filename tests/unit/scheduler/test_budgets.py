@@ -117,12 +117,14 @@ async def test_one_packet_that_is_short_holds_back_nobody_else() -> None:
 
 
 @requirement("scheduler.budget.reserved_before_dispatch", "scheduler.queue.no_head_of_line_blocking")
-async def test_what_costs_nothing_does_not_wait_for_money() -> None:
-    settings = limited(usd_micro=1_500)
+@pytest.mark.parametrize("wp_id", [None, "WP-1"], ids=["workspace", "work packet"])
+async def test_what_costs_nothing_does_not_wait_for_money(wp_id: str | None) -> None:
+    money = BudgetSettings(usd_micro=1_500)
+    settings = limited(usd_micro=1_500) if wp_id is None else limited(packets={wp_id: money})
     models = settings_of(64, models={MODEL: PRICED, "free": ModelSettings(max_concurrent=64)})
     stage = await Stage.open(msgspec.structs.replace(models, budgets=settings.budgets))
-    first, second = [await sent(stage, await stage.create()) for _ in range(2)]
-    free = await sent(stage, await stage.create(model_id="free"))
+    first, second = [await sent(stage, await stage.create(wp_id=wp_id)) for _ in range(2)]
+    free = await sent(stage, await stage.create(model_id="free", wp_id=wp_id))
     assert stage.running() == [first, free]
     assert stage.job(second).state is JobState.QUEUED
     await stage.batch(stage.finishing(stage.ticket(first), usage=TokenUsage(4, 6, 10)))
