@@ -38,19 +38,23 @@ def limits_of(given: BudgetSettings) -> dict[BudgetType, int]:
 
 
 def configure(tx: Tx, given: WorkspaceBudgets) -> int:
-    """Bring the workspace's and the work packets' limits to what the configuration says; return how many changed."""
+    """Bring the workspace's and the work packets' limits to what the configuration says; return how many changed.
+
+    One that was taken out before and stands there again goes on from what was spent under it.
+    """
     wanted = {BudgetKey(BudgetScope.WORKSPACE, "", kind): most for kind, most in limits_of(given).items()}
     for wp_id, of_packet in given.work_packets.items():
         wanted |= {BudgetKey(BudgetScope.WORK_PACKET, wp_id, kind): most for kind, most in limits_of(of_packet).items()}
     known = records.accounts(tx.rows("budgets_configured"))
     for key in known.keys() - wanted.keys():
         tx.run("budget_drop", _named(key))
-    for key, most in wanted.items():
-        if key not in known:
-            tx.run("budget_insert", {**_named(key), "most": most})
-    moved = {key: most for key, most in wanted.items() if key in known and known[key].limit != most}
-    put(tx, {key: relimit(known[key], most) for key, most in moved.items()})
-    return len(wanted.keys() - known.keys()) + len(moved)
+    fresh = wanted.keys() - known.keys()
+    for key in fresh:
+        tx.run("budget_insert", {**_named(key), "most": wanted[key]})
+    now = records.accounts(tx.rows("budgets_configured"))
+    moved = {key: relimit(now[key], most) for key, most in wanted.items() if now[key].limit != most}
+    put(tx, moved)
+    return len(fresh | moved.keys())
 
 
 def open_for_session(tx: Tx, session_id: SessionId, limits: Mapping[BudgetType, int]) -> None:

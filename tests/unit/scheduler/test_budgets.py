@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import msgspec
@@ -16,7 +17,7 @@ from handshake.kernel.retry import Fault, FaultKind
 from handshake.kernel.settings import BudgetSettings, ModelSettings, Settings, WorkspaceBudgets
 from handshake.kernel.usage import TokenUsage
 from handshake.kernel.waiting import WaitReason
-from handshake.operations import records, views
+from handshake.operations import budgets, records, views
 from handshake.ports.store import Reader, Tx
 from tests.requirement import requirement
 from tests.running import MODEL, Stage, settings_of
@@ -329,3 +330,15 @@ async def test_no_play_exceeds_a_budget_beyond_what_single_calls_took_too_much(s
         settled = sum(job.settled_tokens for job in stage.check().jobs)
         assert accounts(stage)[WORKSPACE].spent == settled
         stage.clock.advance(chance.randrange(2_000_000))
+
+
+@requirement("scheduler.budget.reserved_before_dispatch")
+async def test_a_limit_that_is_taken_out_and_put_back_goes_on_from_what_was_spent() -> None:
+    stage = await Stage.open(limited(tokens=1_000))
+    job_id = await sent(stage, await stage.create())
+    await stage.batch(stage.finishing(stage.ticket(job_id), usage=TokenUsage(3, 7, 10)))
+    assert spent(stage, WORKSPACE) == (10, 0)
+    said = (WorkspaceBudgets(), WorkspaceBudgets(), WorkspaceBudgets(tokens=5), WorkspaceBudgets(tokens=5))
+    changed = [await stage.store.write(partial(budgets.configure, given=given)) for given in said]
+    assert changed == [0, 0, 1, 0]
+    assert accounts(stage)[WORKSPACE] == Account(5, spent=10)
