@@ -27,7 +27,7 @@ from handshake.kernel.units import Microseconds
 from handshake.operations import budgets
 from handshake.operations.approvals import Approvals
 from handshake.operations.declarations import declare
-from handshake.operations.feed import Feeds, Over
+from handshake.operations.feed import LOST, AwaitingUser, Feeds, Over
 from handshake.operations.keeping import Keeping
 from handshake.operations.records import NewIds
 from handshake.operations.runs import KnownModels
@@ -399,6 +399,7 @@ async def assemble(
     )
     if dispatch:
         dispatcher.asked = expiry.look
+        dispatcher.stalled = lambda job_id: feeds.push(job_id, AwaitingUser(LOST))
         dispatcher.cancelled = lambda job_id: feeds.push(job_id, Over(JobState.CANCELLED))
         await dispatcher.open(
             store, turns.perform, recovery.giving_up(queue, recovery.Policy.of(settings), epoch, new_id)

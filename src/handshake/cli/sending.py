@@ -207,17 +207,19 @@ async def _asked(invocation: Invocation, workspace: Workspace, turn: TurnHandle)
 
     if invocation.as_json or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         return False
+    asked = False
     for question in await workspace.desk.waiting():
         item = question.item
         if item.session_id != turn.session_id or item.call_sha256 is None:
             continue
+        asked = True
         note(f"{item.tool_id} wants to be called ({item.reason}); its arguments:")
         note(await question.arguments())
         if await asyncio.to_thread(click.confirm, "Approve this call, once?", default=False, err=True):
             await question.approve(shown=question.sha256)
         else:
             await question.deny()
-    return True
+    return asked
 
 
 class _Answer:
@@ -258,6 +260,9 @@ def _end(invocation: Invocation, result: Result) -> int:
         note(f"the answer has issues: {result.reason} (handshake job show {result.job_id})")
     if result.state in (JobState.COMPLETED, JobState.COMPLETED_WITH_ISSUES):
         return 0
+    if result.state is JobState.STALLED:
+        note("the run was lost and waits for a person: handshake desk list; then go on with: handshake queue run")
+        return EXIT_WAITS
     if result.state is JobState.AWAITING_USER:
         note("a call waits for a person: handshake approval list; once it is answered, go on with: handshake queue run")
         return EXIT_WAITS

@@ -75,7 +75,8 @@ class StatusLine:
         elif isinstance(piece, ToolEnded):
             self._tell(f"{piece.tool_id}: {piece.error_code or 'done'}")
         elif isinstance(piece, AwaitingUser):
-            self._tell(f"{piece.tool_id} waits for a person ({piece.reason}): handshake approval list")
+            what = piece.tool_id or "the run"
+            self._tell(f"{what} waits for a person ({piece.reason}): handshake desk list")
         elif isinstance(piece, NotStored):
             self._tell_not_stored(piece)
         elif isinstance(piece, Text):

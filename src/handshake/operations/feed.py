@@ -58,12 +58,17 @@ class ToolEnded(msgspec.Struct, frozen=True, gc=False):
     error_code: str | None
 
 
-class AwaitingUser(msgspec.Struct, frozen=True, gc=False):
-    """A call waits for a person: the desk shows it, and the run goes on when it is answered."""
+LOST = "lost"
+"""Why a run waits for a person whose worker did not come back."""
 
-    tool_call_id: str
-    tool_id: str
+
+class AwaitingUser(msgspec.Struct, frozen=True, gc=False):
+    """A call, or the run itself, waits for a person: the desk shows it, and the run goes on when it is answered."""
+
     reason: str
+    tool_call_id: str | None = None
+    tool_id: str | None = None
+    """None where the run was lost and somebody must say whether it may be run again."""
 
 
 class Over(msgspec.Struct, frozen=True, gc=False):

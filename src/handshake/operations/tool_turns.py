@@ -197,7 +197,7 @@ class ToolTurns:
         attempt.calling = False
         if settled.state is ToolCallState.AWAITING_USER:
             await self._asked()
-            self._feeds.push(ticket.job_id, AwaitingUser(row.tool_call_id, row.tool_id, settled.verdict.reason))
+            self._feeds.push(ticket.job_id, AwaitingUser(settled.verdict.reason, row.tool_call_id, row.tool_id))
         else:
             error = settled.response.error
             self._feeds.push(

@@ -87,6 +87,8 @@ class Dispatcher:
         self._give_up: GiveUp | None = None
         self.asked: Callable[[], Awaitable[None]] | None = None
         """Called when a run that was given up was put before a person."""
+        self.stalled: Callable[[JobId], None] | None = None
+        """Called on the event loop when a run that was given up was put before a person: nobody else tells its listeners."""
         self.cancelled: Callable[[JobId], None] | None = None
         """Called on the event loop when a run that was given up was cancelled: its worker may never say so."""
         self._live: dict[JobId, _Live] = {}
@@ -337,6 +339,8 @@ class Dispatcher:
         attempt.given_up = attempt.cancelled = True
         if action is Action.CANCEL and self.cancelled is not None:
             self.cancelled(attempt.ticket.job_id)
+        if action is Action.DESK and self.stalled is not None:
+            self.stalled(attempt.ticket.job_id)
         lost = self._lost.get(attempt)
         if lost is not None and attempt.calling:
             lost.task.cancel()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from handshake.kernel.errors import StoreFailed
 from handshake.kernel.ids import JobId
 from handshake.kernel.job import JobState
-from handshake.kernel.settings import MIN_FREE_BYTES, LocalRuns
+from handshake.kernel.settings import MIN_FREE_BYTES, LocalRuns, RecoverySettings
+from handshake.operations.feed import LOST, AwaitingUser, Piece, Started, Text
 from handshake.operations.unstored import Unstored
 from handshake.scheduler.lease_watch import LOOK_EVERY_US
+from handshake.testing.scripted_model import ScriptedModel
+from handshake.workspace import TurnHandle
 from tests.requirement import requirement
+from tests.running import scene, settings_of
 from tests.unit.scheduler.held_stage import Held, held, turns_of_the_loop
 
 SECOND_US = 1_000_000
@@ -94,6 +100,29 @@ async def test_who_listens_to_a_run_that_was_given_up_and_cancelled_hears_it_bef
         await turns_of_the_loop()
         await expire(stage)
         assert (stage.job(job_id).state, told) == (JobState.CANCELLED, [job_id])
+
+
+async def test_who_listens_to_a_run_that_was_lost_hears_that_a_person_is_asked() -> None:
+    """On a whole runtime, so that the wiring is looked at too."""
+    model = ScriptedModel(lambda text: ("It begins", asyncio.Event()))
+    settings = msgspec.structs.replace(settings_of(), recovery=RecoverySettings(local_runs=LocalRuns.DESK))
+    async with scene(model, settings) as stage:
+        turn = await (await stage.create()).send("Go.")
+        await stage.settle()
+        for _ in range(40):
+            await stage.pass_time(LOOK_EVERY_US)
+        assert (await turn.so_far()).state is JobState.STALLED
+        heard = [piece async for piece in taken(turn, 3)]
+        assert heard == [Started(1), Text("It begins"), AwaitingUser(LOST)]
+
+
+async def taken(turn: TurnHandle, count: int) -> AsyncIterator[Piece]:
+    """Yield the first pieces of a turn."""
+    async for piece in turn:
+        yield piece
+        count -= 1
+        if not count:
+            return
 
 
 async def test_an_attempt_that_came_back_meanwhile_is_not_given_up() -> None:
