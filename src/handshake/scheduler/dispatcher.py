@@ -88,7 +88,7 @@ class Dispatcher:
         self.asked: Callable[[], Awaitable[None]] | None = None
         """Called when a run that was given up was put before a person."""
         self.stalled: Callable[[JobId], None] | None = None
-        """Called on the event loop when a run that was given up was put before a person: nobody else tells its listeners."""
+        """Called on the event loop when a run that was given up was put before a person."""
         self.cancelled: Callable[[JobId], None] | None = None
         """Called on the event loop when a run that was given up was cancelled: its worker may never say so."""
         self._live: dict[JobId, _Live] = {}
