@@ -27,7 +27,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """`ENDED`, or `AWAITING_USER`."""
     response: ToolResponse
     is_trusted: bool = False
-    """Whether the result may count as trusted content."""
+    """Whether what is told of it may count as trusted content."""
     content: bytes | None = None
     """The result, or the error, in canonical form after redaction: what the response holds or refers to."""
 

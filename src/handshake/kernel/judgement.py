@@ -71,6 +71,7 @@ class Reason(StrEnum):
     WRITE_SCOPE_HELD = "write_scope_held"
     SECRET_IN_ARGUMENTS = "secret_in_arguments"  # noqa: S105
     APPROVED = "approved"
+    TOO_MANY_QUESTIONS = "too_many_questions"
     DENIED_BY_PERSON = "denied_by_person"
     APPROVAL_EXPIRED = "approval_expired"
     KEY_REUSED = "key_reused"
@@ -110,6 +111,9 @@ FAULTS: Mapping[str, Fault] = {
         "HSK-403-UNREDACTABLE", _K.POLICY, "A known secret stands in arguments that a person would have to see."
     ),
     Reason.GOVERNANCE_LOCKED: Fault("HSK-403-GOVERNANCE-LOCKED", _K.POLICY, "Governance is locked: nobody is asked."),
+    Reason.TOO_MANY_QUESTIONS: Fault(
+        "HSK-429-RATE-LIMIT", _K.POLICY, "As many calls of the session wait for a person as may.", retryable=True
+    ),
     Reason.DENIED_BY_PERSON: Fault("denied_by_person", _K.POLICY, "A person denied the call."),
     Reason.APPROVAL_EXPIRED: Fault("approval_expired", _K.POLICY, "Nobody answered in time whether the call may be."),
     Reason.KEY_REUSED: Fault(

@@ -110,6 +110,8 @@ DESK_RECOVERY_EXPIRY_S = 7 * 86_400
 """How long a lost run waits for a person before it is failed (01 §2)."""
 DESK_TOOL_APPROVAL_EXPIRY_S = 86_400
 """How long a call of a tool waits for a person before it is refused and its run goes on."""
+MAX_ASKED_CALLS_PER_SESSION = 100
+"""Calls of one session and of none of its runs that wait for a person at one time."""
 MAX_RECOVERIES = 100
 """Times in a row that a lost run may be queued again at most: a run that ends every runtime must come to a person."""
 

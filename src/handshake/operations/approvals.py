@@ -27,7 +27,7 @@ from handshake.kernel.judgement import Reason, Verdict
 from handshake.kernel.pointer import found
 from handshake.kernel.queue import RunQueue
 from handshake.kernel.settings import DESK_TOOL_APPROVAL_EXPIRY_S, PolicySettings
-from handshake.kernel.tool_call import ToolCallRecord, ToolCallState
+from handshake.kernel.tool_call import ToolCallRecord
 from handshake.kernel.tool_message import CalledTool, ToolAnswer, answer_content
 from handshake.kernel.units import US_PER_S
 from handshake.operations import asking, grants, records, stalling, tool_calls, tool_steps
@@ -67,8 +67,8 @@ class Approvals(StoredPolicy):
             raise StateConflict(approval_id=approval_id, reason="approval_used")
 
     def ask(self, tx: Tx, asked: AskedCall, verdict: Verdict) -> str:
-        """Put a call before a person, once for the same call of a session; return the id of the question."""
-        named = {"session_id": asked.session_id, "call_sha256": asked.call_sha256}
+        """Put a call before a person, once for the same call of a run or of no run; return the id of the question."""
+        named = {"session_id": asked.session_id, "job_id": asked.origin.job_id, "call_sha256": asked.call_sha256}
         known = tx.row("desk_of_call", named)
         if known is not None:
             return str(known[0])
@@ -203,8 +203,7 @@ def _waiting_job(tx: Tx, item: DeskItem) -> Job | None:
 
 
 def _waiting_calls(reader: Reader, item: DeskItem) -> list[ToolCallRecord]:
-    calls = tool_calls.open_calls(reader, item.session_id, item.job_id)
-    return [one for one in calls if one.state is ToolCallState.AWAITING_USER and one.call_sha256 == item.call_sha256]
+    return tool_calls.waiting(reader, item.session_id, job_id=item.job_id, call_sha256=item.call_sha256)
 
 
 def _wanted(reader: Reader, row: ToolCallRecord) -> CalledTool:

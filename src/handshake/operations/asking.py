@@ -75,3 +75,8 @@ def ask(tx: Tx, context: Context, question: Question) -> None:
 def withdraw(tx: Tx, job_id: str, *, by: str) -> None:
     """Take back what was asked about a run that a person or a policy ended otherwise."""
     tx.run("desk_withdraw", {"job_id": job_id, "now_us": tx.now_us, "by": by})
+
+
+def withdraw_calls(tx: Tx, session_id: str, *, by: str) -> None:
+    """Take back what was asked about calls of a session that has ended, and of none of its runs."""
+    tx.run("desk_withdraw_calls", {"session_id": session_id, "now_us": tx.now_us, "by": by})

@@ -1,4 +1,4 @@
-"""Call ends: what becomes of the open calls of a run that was lost, or that goes on no more.
+"""Call ends: what becomes of open calls whose run or session goes on no more, or whose runtime is dead.
 
 Source:
     recovery.actions.are_evented, gate.event.on_every_path (INV-RECOVER-002, 01 §8).
@@ -6,11 +6,12 @@ Source:
 
 from __future__ import annotations
 
-from handshake.kernel.event import Context
+from handshake.kernel.event import Actor, Context
+from handshake.kernel.ids import SessionId
 from handshake.kernel.job import Job
 from handshake.kernel.judgement import Reason
 from handshake.kernel.tool_call import ToolCallState, may_repeat
-from handshake.operations import tool_calls
+from handshake.operations import records, tool_calls
 from handshake.ports.store import Tx
 
 
@@ -43,3 +44,28 @@ def has_unknown_effect(tx: Tx, job: Job) -> bool:
         row.state is ToolCallState.STARTED and not may_repeat(row.idempotency, row.side_effect, row.idempotency_key)
         for row in tool_calls.open_calls(tx, job.session_id, job.job_id)
     )
+
+
+def end_waiting(tx: Tx, session_id: str, context: Context, reason: Reason) -> None:
+    """End the calls of a session that has ended, and of none of its runs, that wait for a person."""
+    while rows := tool_calls.waiting(tx, session_id, job_id=None):
+        for row in rows:
+            tool_calls.refuse(tx, tool_calls.asked_of(tx, row), row, context, reason)
+
+
+def end_lost(tx: Tx, *, epoch: int, limit: int) -> int:
+    """End up to `limit` calls that a dead runtime began and no open run has; return how many."""
+    rows = tool_calls.lost(tx, epoch=epoch, limit=limit)
+    for row in rows:
+        session = records.session(tx, SessionId(row.session_id))
+        context = Context(
+            actor=Actor.SYSTEM,
+            job_id=row.job_id,
+            model_id=session.model_id,
+            model_session_id=session.session_id,
+            mt_id=session.mt_id,
+            trace_id=row.trace_id or None,
+            wp_id=session.wp_id,
+        )
+        tool_calls.refuse(tx, tool_calls.asked_of(tx, row), row, context, Reason.OUTCOME_UNKNOWN)
+    return len(rows)

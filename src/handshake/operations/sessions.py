@@ -15,6 +15,7 @@ from handshake.kernel.errors import RateLimited, StateConflict
 from handshake.kernel.event import Actor
 from handshake.kernel.ids import JobId, ModelId, ProviderId, SessionId, successors
 from handshake.kernel.job import Backend
+from handshake.kernel.judgement import Reason
 from handshake.kernel.lane import Lane
 from handshake.kernel.narrowing import Wanted
 from handshake.kernel.queue import RunQueue
@@ -32,7 +33,7 @@ from handshake.kernel.session import (
     require_open,
 )
 from handshake.kernel.units import US_PER_MS, dollars
-from handshake.operations import budgets, grant_requests, grants, records, write_scopes
+from handshake.operations import asking, budgets, call_ends, grant_requests, grants, records, write_scopes
 from handshake.operations.cancelling import cancel_run
 from handshake.operations.moving import about, facts_of, move
 from handshake.ports.store import Tx
@@ -180,7 +181,7 @@ def complete(tx: Tx, queue: RunQueue, session_id: SessionId, *, actor: Actor = A
     session = records.session(tx, session_id)
     open_jobs = len(tx.rows("job_open_of_session", {"session_id": session_id}))
     require_completable(session, open_jobs=open_jobs)
-    return _end(tx, queue, session, Ending.COMPLETED, reason="completed_by_operator", actor=actor)
+    return _end(tx, queue, session, Ending.COMPLETED, reason="completed_by_operator", by="operator", actor=actor)
 
 
 def cancel(tx: Tx, queue: RunQueue, session_id: SessionId, *, reason: str, by: str, actor: Actor) -> Cancelled:
@@ -202,11 +203,11 @@ def cancel(tx: Tx, queue: RunQueue, session_id: SessionId, *, reason: str, by: s
         for job_id in job_ids
     ]
     open_attempts = tuple((job_id, attempt) for job_id, attempt in results if attempt is not None)
-    ended = _end(tx, queue, records.session(tx, session_id), Ending.CANCELLED, reason=reason, actor=actor)
+    ended = _end(tx, queue, records.session(tx, session_id), Ending.CANCELLED, reason=reason, by=by, actor=actor)
     return Cancelled(ended, job_ids, open_attempts)
 
 
-def _end(tx: Tx, queue: RunQueue, session: Session, ending: Ending, *, reason: str, actor: Actor) -> Session:
+def _end(tx: Tx, queue: RunQueue, session: Session, ending: Ending, *, reason: str, by: str, actor: Actor) -> Session:
     after = move(tx, session, msgspec.structs.replace(session, ending=ending), reason=reason, actor=actor)
     after = msgspec.structs.replace(after, ended_at_us=tx.now_us)
     tx.append(
@@ -220,6 +221,9 @@ def _end(tx: Tx, queue: RunQueue, session: Session, ending: Ending, *, reason: s
         ),
         about(session, actor),
     )
+    asking.withdraw_calls(tx, session.session_id, by=by)
+    why = Reason.SESSION_CANCELLED if ending is Ending.CANCELLED else Reason.SESSION_ENDED
+    call_ends.end_waiting(tx, session.session_id, about(session, actor), why)
     tx.run("workspace_session_ended", {})
     tx.run("pass_tree_forget", {"tree": session.session_id})
     write_scopes.release(tx, queue, session.session_id)

@@ -18,7 +18,7 @@ from handshake.gate.tool_gate import Origin, Settle, Settled
 from handshake.gate.tool_records import Begun, CallOutcome
 from handshake.kernel.asked_call import AskedCall
 from handshake.kernel.canonical import canonical_body
-from handshake.kernel.catalogue.tools import Decision
+from handshake.kernel.catalogue.tools import Decision, SideEffect
 from handshake.kernel.errors import IntegrityBroken
 from handshake.kernel.event import Actor, Context
 from handshake.kernel.htc import CallActor, CallError
@@ -52,6 +52,19 @@ def open_calls(reader: Reader, session_id: str, job_id: str | None = None) -> li
     """Return the calls of a session, or of one of its runs, that have not ended, in the order in which they came."""
     found = {"session_id": session_id, "job_id": job_id, "limit": MAX_PAGE_ITEMS}
     return [record(row) for row in reader.rows("tool_call_open", found)]
+
+
+def waiting(
+    reader: Reader, session_id: str, *, job_id: str | None, call_sha256: str | None = None
+) -> list[ToolCallRecord]:
+    """Return the calls of a run, or of a session and none of its runs, that wait for a person, oldest first."""
+    named = {"session_id": session_id, "job_id": job_id, "call_sha256": call_sha256, "limit": MAX_PAGE_ITEMS}
+    return [record(row) for row in reader.rows("tool_call_waiting", named)]
+
+
+def lost(reader: Reader, *, epoch: int, limit: int) -> list[ToolCallRecord]:
+    """Return calls that a runtime before `epoch` began, whose outcome nobody will tell: no open run has them."""
+    return [record(row) for row in reader.rows("tool_call_lost", {"epoch": epoch, "limit": limit})]
 
 
 def calls(reader: Reader, session_id: str, *, after: int = 0, limit: int = MAX_PAGE_ITEMS) -> list[ToolCallRecord]:
@@ -148,7 +161,7 @@ def end(
         verdict=begun.verdict,
         state=ToolCallState.ENDED,
         response=response,
-        is_trusted=outcome.is_trusted,
+        is_trusted=outcome.is_trusted and not (begun.tainted and _changes(asked)),
         content=outcome.result,
     )
     if settle is not None:
@@ -221,7 +234,8 @@ def _settle(tx: Tx, asked: AskedCall, content: Content | None, heard: Heard, pol
     result_id, result, error = _answer(tx, heard, verdict)
     response = answering.response(asked, started_at_us=tx.now_us, result=result, result_ref=result_id, error=error)
     state = ToolCallState.AWAITING_USER if is_asked else ToolCallState.ENDED
-    if heard.is_known and not heard.has_row and not asked.dry_run and asked.tool_id is not None:
+    is_stored = heard.is_known and not heard.has_row and not asked.dry_run and asked.tool_id is not None
+    if is_stored and not (is_asked and _waits_already(tx, asked, heard)):
         more = {
             "approval_id": verdict.approval_id,
             "error_code": None if error is None else error.code,
@@ -238,7 +252,20 @@ def _settle(tx: Tx, asked: AskedCall, content: Content | None, heard: Heard, pol
         tainted=bool(heard.taint),
         result_sha256=result_id if error is None else None,
     )
-    return Settled(asked=asked, verdict=verdict, state=state, response=response, content=result)
+    is_trusted = verdict.decision is not Decision.ALLOW and not heard.taint  # a refusal repeats what was asked for
+    return Settled(asked=asked, verdict=verdict, state=state, response=response, is_trusted=is_trusted, content=result)
+
+
+def _changes(asked: AskedCall) -> bool:
+    """Return whether the call is of a tool that says what it changed, which its arguments chose."""
+    return asked.definition is not None and asked.definition.side_effect is not SideEffect.READ
+
+
+def _waits_already(tx: Tx, asked: AskedCall, heard: Heard) -> bool:
+    """Return whether this call of no run waits for a person under another id: who asks again adds no row to it."""
+    if asked.origin.job_id is not None or heard.itself is not None:
+        return False
+    return bool(waiting(tx, asked.session_id or "", job_id=None, call_sha256=asked.call_sha256))
 
 
 def _answer(tx: Tx, heard: Heard, verdict: Verdict) -> tuple[str | None, bytes | None, CallError | None]:

@@ -28,7 +28,7 @@ from handshake.kernel.job import JobState
 from handshake.kernel.judgement import EarlierCall, Hearing, Reason, Verdict, judge, undecidable
 from handshake.kernel.lane import Lane
 from handshake.kernel.session import SessionState
-from handshake.kernel.settings import MAX_PAGE_ITEMS, MAX_TRUSTED_TEXT_BYTES
+from handshake.kernel.settings import MAX_ASKED_CALLS_PER_SESSION, MAX_PAGE_ITEMS, MAX_TRUSTED_TEXT_BYTES
 from handshake.kernel.taint import Taint
 from handshake.kernel.tool import Risk
 from handshake.kernel.tool_call import ToolCallRecord, ToolCallState
@@ -187,9 +187,23 @@ def _judged(reader: Reader, asked: AskedCall, hearing: Hearing, policy: HearingP
             approval_id=policy.approval(reader, asked, now_us=now_us),
             asks_nothing=policy.relaxed(reader, SessionId(hearing.session_id), now_us=now_us),
         )
-        return judge(heard)
+        verdict = judge(heard)
+        if verdict.decision is Decision.ASK and _asks_too_much(reader, asked):
+            return msgspec.structs.replace(verdict, decision=Decision.DENY, reason=Reason.TOO_MANY_QUESTIONS.value)
+        return verdict
     except Exception:  # noqa: BLE001  (a gate that raises denies)
         return undecidable()
+
+
+def _asks_too_much(reader: Reader, asked: AskedCall) -> bool:
+    """Return whether a call of no run would be one question more than its session may have open; a run has one."""
+    if asked.origin.job_id is not None:
+        return False
+    named = {"session_id": asked.session_id, "job_id": None, "call_sha256": asked.call_sha256}
+    if reader.row("desk_of_call", named) is not None:
+        return False
+    row = reader.row("desk_calls_of_session", {"session_id": asked.session_id})
+    return row is not None and int(row[0] or 0) >= MAX_ASKED_CALLS_PER_SESSION
 
 
 def _write_scopes(asked: AskedCall, authority: Authority, facts: CallFacts) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from handshake.gate.egress import ToolSchema
 from handshake.gate.tool_gate import ModelCall, Origin, Settle, Settled, ToolGate
 from handshake.kernel.asked_call import AskedCall
 from handshake.kernel.canonical import canonical_body
-from handshake.kernel.catalogue.tools import Decision, Transport
+from handshake.kernel.catalogue.tools import Transport
 from handshake.kernel.htc import CallError
 from handshake.kernel.ids import JobId, MessageId, SessionId
 from handshake.kernel.job import JobState, RunTicket
@@ -221,7 +221,7 @@ class ToolTurns:
                 content=content_of(
                     answer_content(ToolAnswer(one.wanted.call_id, text_for_model(content), not settled.response.ok))
                 ),
-                is_trusted=settled.is_trusted or settled.verdict.decision is not Decision.ALLOW,
+                is_trusted=settled.is_trusted,
             )
             ended[:] = [tool_steps.tell(tx, self._queue, ticket, told, epoch=self._epoch, following=following)]
 

@@ -71,6 +71,8 @@ async def recover(
     epoch = await write(begin_epoch)
     while await write(_taking_over(queue, policy, [new_id() for _ in range(ORPHANS_PER_UNIT)])):
         pass
+    while await write(lambda tx: call_ends.end_lost(tx, epoch=epoch, limit=ORPHANS_PER_UNIT)):
+        pass
     while (await write(lambda tx: desk.expire(tx, queue, calls))).count:
         pass
     await store.read(require_counted)

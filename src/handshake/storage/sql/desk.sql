@@ -10,7 +10,11 @@ INSERT INTO desk_item (
 );
 
 -- name: desk_of_call
-SELECT item_id FROM desk_item WHERE session_id = :session_id AND call_sha256 = :call_sha256 AND state = 'waiting';
+SELECT item_id FROM desk_item
+WHERE session_id = :session_id AND call_sha256 = :call_sha256 AND job_id IS :job_id AND state = 'waiting';
+
+-- name: desk_calls_of_session
+SELECT count(*) FROM desk_item WHERE session_id = :session_id AND job_id IS NULL AND state = 'waiting';
 
 -- name: desk_get
 SELECT d.item_seq, d.item_id, d.kind, d.state, d.reason, d.session_id, d.job_id, d.attempts, j.provider_id, j.model_id,
@@ -45,3 +49,7 @@ WHERE item_id = :item_id AND state = 'waiting';
 -- name: desk_withdraw
 UPDATE desk_item SET state = 'withdrawn', decided_at_us = :now_us, decided_by = :by
 WHERE job_id = :job_id AND state = 'waiting';
+
+-- name: desk_withdraw_calls
+UPDATE desk_item SET state = 'withdrawn', decided_at_us = :now_us, decided_by = :by
+WHERE session_id = :session_id AND job_id IS NULL AND state = 'waiting';

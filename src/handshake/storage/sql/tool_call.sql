@@ -36,6 +36,26 @@ FROM tool_call
 WHERE session_id = :session_id AND ended_at_us IS NULL AND (:job_id IS NULL OR job_id = :job_id)
 ORDER BY call_seq LIMIT :limit;
 
+-- name: tool_call_waiting
+SELECT
+  call_seq, session_id, tool_call_id, job_id, turn_id, trace_id, place, tool_id, tool_version, transport, state,
+  args_artifact_id, call_sha256, decision, reason, error_code, approval_id, result_artifact_id, idempotency_key,
+  idempotency, side_effect, tainted, runtime_epoch, created_at_us, started_at_us, ended_at_us
+FROM tool_call
+WHERE session_id = :session_id AND ended_at_us IS NULL AND state = 'awaiting_user' AND job_id IS :job_id
+  AND (:call_sha256 IS NULL OR call_sha256 = :call_sha256)
+ORDER BY call_seq LIMIT :limit;
+
+-- name: tool_call_lost
+SELECT
+  call_seq, session_id, tool_call_id, job_id, turn_id, trace_id, place, tool_id, tool_version, transport, state,
+  args_artifact_id, call_sha256, decision, reason, error_code, approval_id, result_artifact_id, idempotency_key,
+  idempotency, side_effect, tainted, runtime_epoch, created_at_us, started_at_us, ended_at_us
+FROM tool_call
+WHERE ended_at_us IS NULL AND state = 'started' AND runtime_epoch < :epoch
+  AND (job_id IS NULL OR EXISTS (SELECT 1 FROM job AS j WHERE j.job_id = tool_call.job_id AND j.ended_at_us IS NOT NULL))
+ORDER BY call_seq LIMIT :limit;
+
 -- name: tool_call_page
 SELECT
   call_seq, session_id, tool_call_id, job_id, turn_id, trace_id, place, tool_id, tool_version, transport, state,
