@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from handshake.kernel import fields, job, session, settings
+from handshake.kernel import fields, job, mailbox, session, settings
 from handshake.kernel.catalogue import reference
 from handshake.kernel.errors import NOTICES, catalogue
 from handshake.kernel.event import registry
 from handshake.kernel.layer import known_keys
 from handshake.kernel.session import Ending, Facts
 from scripts.reading import documented_names, summary, table
+
+_S = TypeVar("_S", bound=StrEnum)
 
 
 def errors_page() -> str:
@@ -104,20 +109,13 @@ def _default(value: object) -> str:
 
 
 def states_page() -> str:
-    """Return the state diagrams: the job's table, and what the session's deriving function can do."""
-    moves = [
-        f"    {before.value} --> {after.value}"
-        for before, targets in job.TRANSITIONS.items()
-        for after in job.JobState
-        if after in targets
-    ]
-    ends = [f"    {state.value} --> [*]" for state in job.JobState if state in job.TERMINAL]
+    """Return the state diagrams: the closed tables, and what the session's deriving function can do."""
     return _page(
         [
             "# States",
             "## Job",
             "A job moves only by this table; every other move is refused.",
-            _mermaid(["    [*] --> queued", *moves, *ends]),
+            _table_diagram(job.TRANSITIONS, job.JobState.QUEUED),
             "## Session",
             "Nobody sets a session's state: one total function derives it from facts, and changes with them.",
             _mermaid(
@@ -127,8 +125,26 @@ def states_page() -> str:
                     *(f"    {one.value} --> [*]" for one in session.SessionState if one in session.TERMINAL),
                 ]
             ),
+            "## Thread of the Role Mailbox",
+            "A thread moves only by this table; one that is resolved, expired or archived takes no more messages.",
+            _table_diagram(mailbox.THREAD_TRANSITIONS, mailbox.ThreadState.OPEN),
+            "## Message of the Role Mailbox",
+            "A message moves only by this table.",
+            _table_diagram(mailbox.DELIVERY_TRANSITIONS, mailbox.DeliveryState.QUEUED),
         ]
     )
+
+
+def _table_diagram(table: Mapping[_S, frozenset[_S]], first: _S) -> str:
+    """Return the diagram of a closed table of moves."""
+    moves = [
+        f"    {before.value} --> {after.value}"
+        for before, targets in table.items()
+        for after in type(first)
+        if after in targets
+    ]
+    ends = [f"    {state.value} --> [*]" for state, targets in table.items() if not targets]
+    return _mermaid([f"    [*] --> {first.value}", *moves, *ends])
 
 
 def _session_moves() -> list[str]:

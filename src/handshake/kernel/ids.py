@@ -1,7 +1,8 @@
-"""Ids: small string types, and UUIDv7 (RFC 9562 §5.7) made from a given moment and given chance."""
+"""Ids: small string types, UUIDv7 made from a given moment and given chance, and UUIDv5 made from names (RFC 9562)."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import NewType
@@ -58,6 +59,23 @@ def successors(first: str) -> Iterator[str]:
     while True:
         last += 1
         yield f"{stem}{last:012x}"
+
+
+def uuid5(namespace: str, name: str) -> str:
+    """Return the UUIDv5 of a name: the same for the same name in the same namespace, here and anywhere.
+
+    Args:
+        namespace: a UUID in canonical form.
+        name: text without lone surrogates.
+
+    Source:
+        RFC 9562 §5.5.
+    """
+    data = bytes.fromhex(namespace.replace("-", "")) + name.encode()
+    number = int.from_bytes(hashlib.sha1(data, usedforsecurity=False).digest()[:16], "big")
+    number = number & ~(0xF << 76) | 5 << 76
+    text = f"{number & ~(0b11 << 62) | 0b10 << 62:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def is_uuid(text: str) -> bool:

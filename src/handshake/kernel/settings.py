@@ -258,6 +258,28 @@ MAX_TRUSTED_TEXT_BYTES = 1024 * 1024
 """What operators said in a session, newest first, as far as it is searched for the values of sinks."""
 MAX_TOOLS = 4_096
 """Tools of one workspace, those of MCP servers included."""
+MAX_MAILBOX_TEXT_CHARS = 32 * 1024
+"""Text of one message between roles: what is longer is an artifact that the message names."""
+MAX_MAILBOX_SUMMARY_CHARS = 280
+"""Its summary (04 §6)."""
+MAX_MAILBOX_BODY_BYTES = 128 * 1024
+"""Its whole body: any text that is allowed, in whatever script."""
+MAX_MAILBOX_REFERENCES = 64
+"""Artifacts that one message names, and as many roles that it goes to."""
+MAX_MAILBOX_LINKS = 16
+"""Transcriptions of one message, and as many actions that it suggests."""
+MAX_MAILBOX_THREADS = 100_000
+"""Threads of one workspace: an export looks at each."""
+MAX_MAILBOX_THREAD_MESSAGES = 10_000
+"""Messages of one thread: an export holds one thread at a time."""
+MAX_MAILBOX_WAITING_MESSAGES = 256
+"""Messages to one role that nobody has taken note of; the next sender is refused (04 §6)."""
+MAILBOX_MESSAGES_PER_S = 8
+"""Messages that one role may send, in the long run (04 §6)."""
+MAILBOX_BURST_MESSAGES = 32
+"""Messages that one role may send at once after a rest (04 §6)."""
+MAILBOX_FULL_RETRY_MS = 1_000
+"""When a sender may look again whose receiver has too many: nobody knows when those are read."""
 
 
 # ── Kinds of value ─────────────────────────────────────────────────────────────────────────────────────────
