@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-MAX_CELL_CHARS = 60
+MAX_CELL_CHARS = 64
 """Longest text in one cell of a list; the whole of it is in `show` and in JSON."""
 _UNBOUNDED_CHARS = 10_000
 _LINE_BREAKS = frozenset("\n\t")

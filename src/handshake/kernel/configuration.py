@@ -17,7 +17,7 @@ import msgspec
 from handshake.kernel.capability import SHIPPED, Capability
 from handshake.kernel.config_trust import ENTERED, LOOSEST_FIRST, UNITED, built_in, is_tighter
 from handshake.kernel.containment import covers
-from handshake.kernel.errors import UnknownCapability
+from handshake.kernel.errors import InvalidRequest, UnknownCapability
 from handshake.kernel.layer import Layer, LayerName, Leaf, Path, Table, dotted, leaves, refuse
 from handshake.kernel.mcp_settings import (
     MAX_MCP_MAPPED_TOOLS,
@@ -35,6 +35,7 @@ from handshake.kernel.settings import (
     Settings,
 )
 from handshake.kernel.suggestion import suggest
+from handshake.kernel.template import parse_template
 
 _ORDER = tuple(LayerName)
 _PROVIDER = ("providers", "*")
@@ -299,6 +300,19 @@ def _check_mcp_server(merge: _Merge, name: str, server: McpServerSettings) -> No
         given = [one for one in merge.values if one[: len(path) + 1] == (*path, key)]
         if given:
             refuse(layer, given[0], "not_beside_command" if server.command else "not_beside_url")
+    for tool, said in server.tools.items():
+        _check_templates(merge, (*path, "tools", tool, "capabilities"), said.capabilities)
+
+
+def _check_templates(merge: _Merge, path: Path, texts: Iterable[str]) -> None:
+    """Refuse what no call of a tool could be held to."""
+    for text in texts:
+        try:
+            SHIPPED.parse(parse_template(text).axis)
+        except InvalidRequest:
+            refuse(merge.origins[path], path, "template", expected="one as fs.read:{path}, an argument in braces")
+        except UnknownCapability as unknown:
+            refuse(merge.origins[path], path, "unknown_capability", hint=unknown.hint)
 
 
 def _check_groups(merge: _Merge, settings: Settings) -> None:

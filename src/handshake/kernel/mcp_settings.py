@@ -115,7 +115,7 @@ class McpToolSettings(Section, frozen=True, kw_only=True):
     capabilities: Annotated[
         tuple[Template, ...],
         Meta(
-            min_length=0, max_length=16, description="What a call requires besides the tool itself: `fs.write:{/path}`."
+            min_length=0, max_length=16, description="What a call requires besides the tool itself: `fs.write:{path}`."
         ),
     ] = ()
     sinks: Annotated[

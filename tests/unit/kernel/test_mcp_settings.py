@@ -17,7 +17,7 @@ env.TOKEN = "env:FILES_TOKEN"
 side_effect = "READ"
 risk = "LOW"
 idempotency = "IDEMPOTENT"
-capabilities = ["fs.read:{/path}"]
+capabilities = ["fs.read:{path}"]
 sinks = []
 """
 HTTP = '[mcp.servers.docs]\nurl = "http://127.0.0.1:9000/mcp"\ncredential = "env:DOCS_TOKEN"\n'
@@ -34,7 +34,7 @@ def test_servers_of_both_transports_are_read_whole() -> None:
     assert (files.network, files.url) == (False, None)
     mapped = files.tools["read.file"]
     assert (mapped.side_effect, mapped.risk, mapped.idempotency) == ("READ", "LOW", "IDEMPOTENT")
-    assert (mapped.capabilities, mapped.sinks, mapped.content) == (("fs.read:{/path}",), (), ())
+    assert (mapped.capabilities, mapped.sinks, mapped.content) == (("fs.read:{path}",), (), ())
     assert (docs.command, docs.url, docs.credential) == ((), "http://127.0.0.1:9000/mcp", "env:DOCS_TOKEN")
 
 
@@ -59,6 +59,12 @@ def test_what_is_not_said_of_a_tool_is_the_worst() -> None:
         (f'[mcp.servers.x]\ncommand = ["x"]\nenv.KEY = "{SECRET}"', "mcp.servers.x.env.KEY", "wrong_value"),
         (STDIO.replace('"READ"', '"NONE"'), 'mcp.servers.files.tools."read.file".side_effect', "wrong_value"),
         (STDIO.replace("sinks = []", 'sinks = ["to"]'), 'mcp.servers.files.tools."read.file".sinks', "wrong_value"),
+        (STDIO.replace("{path}", "{/path}"), 'mcp.servers.files.tools."read.file".capabilities', "template"),
+        (
+            STDIO.replace("fs.read:", "fs.raed:"),
+            'mcp.servers.files.tools."read.file".capabilities',
+            "unknown_capability",
+        ),
         (STDIO + "asks = false", 'mcp.servers.files.tools."read.file".asks', "unknown_key"),
     ],
 )

@@ -69,7 +69,7 @@ def test_what_the_operator_says_holds_and_what_the_server_says_of_itself_does_no
         side_effect="WRITE",
         risk="LOW",
         idempotency="IDEMPOTENT",
-        capabilities=("fs.write:{/path}",),
+        capabilities=("fs.write:{path}",),
         sinks=("/path",),
         content=("/text",),
     )
@@ -77,7 +77,7 @@ def test_what_the_operator_says_holds_and_what_the_server_says_of_itself_does_no
     found = admit(tool_definition(definition(), server, revision=3))
     assert (found.side_effect, found.risk_level, found.asks) == (SideEffect.WRITE, Risk.LOW, Asking.AS_GRANTED)
     assert (found.sinks, found.content, found.tool_version) == (("/path",), ("/text",), "3.0.0")
-    assert found.required_capabilities == ("mcp.files.write", "fs.write:{/path}")
+    assert found.required_capabilities == ("mcp.files.write", "fs.write:{path}")
     assert found.output_trust is OutputTrust.UNTRUSTED
 
 
@@ -147,5 +147,5 @@ def test_a_schema_that_leads_elsewhere_or_does_not_compile_keeps_its_tool_out(
 
 
 def test_a_mapping_that_the_schema_does_not_bear_out_keeps_its_tool_out() -> None:
-    wrong = McpServerSettings(command=("x",), tools={"write": McpToolSettings(capabilities=("fs.write:{/nowhere}",))})
+    wrong = McpServerSettings(command=("x",), tools={"write": McpToolSettings(capabilities=("fs.write:{nowhere}",))})
     assert [one.reason for one in register(registry(), [PinnedTool(pin(), definition())], {"files": wrong})]
