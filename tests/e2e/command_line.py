@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -126,3 +127,26 @@ def configure(folder: Path, base_url: str, more: str = "") -> None:
     """Give a workspace the configuration of three lines."""
     text = f'[providers.tiny]\ndialects = ["openai_chat"]\nbase_url = "{base_url}"\n{more}'
     (folder / ".handshake" / "config.toml").write_text(text, encoding="utf-8")
+
+
+async def on_terminal(handshake: CommandLine, *arguments: str) -> tuple[asyncio.subprocess.Process, int]:
+    """Start a command on a terminal; return it with our side of the terminal."""
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        str(PROGRAM),
+        *arguments,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=handshake.environment({"TERM": "xterm", "COLUMNS": "100"}),
+    )
+    os.close(theirs)
+    return process, ours
+
+
+async def heard(terminal: int, wanted: str) -> str:
+    """Return what a terminal shows up to `wanted`."""
+    shown = ""
+    while wanted not in shown:
+        shown += (await asyncio.to_thread(os.read, terminal, 65_536)).decode()
+    return shown

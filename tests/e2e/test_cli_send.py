@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import signal
 
 import pytest
 
 from handshake.testing.replies import Hold, Reply, chunked, event_stream
 from handshake.testing.upstream import Upstream
-from tests.e2e.command_line import NEW_SESSION, PROGRAM, CommandLine, configure, first_line, interrupt
+from tests.e2e.command_line import (
+    NEW_SESSION,
+    PROGRAM,
+    CommandLine,
+    configure,
+    first_line,
+    heard,
+    interrupt,
+    on_terminal,
+)
 from tests.requirement import requirement
 
 ANSWERS = chunked(event_stream("Hello", " there."))
@@ -28,14 +36,6 @@ def holding() -> tuple[Reply, Hold]:
 async def jobs_of(handshake: CommandLine) -> list[tuple[str, str | None, int]]:
     """Return state, reason and attempts of every job, as another process sees them."""
     return [(one["state"], one["reason"], one["attempt"]) for one in (await handshake("job", "list", "--json")).lines]
-
-
-async def heard(terminal: int, wanted: str) -> str:
-    """Return what a terminal shows up to `wanted`."""
-    shown = ""
-    while wanted not in shown:
-        shown += (await asyncio.to_thread(os.read, terminal, 65_536)).decode()
-    return shown
 
 
 async def test_a_real_engine_answers_in_plain_text_and_in_json(handshake: CommandLine, engine: str) -> None:
@@ -249,21 +249,6 @@ async def test_a_tail_sees_events_of_another_process_as_they_come(handshake: Com
     assert ended.code == 130
     listed = (await handshake("events", "list", "--session", session, "--json")).lines
     assert seen == listed[: len(seen)]
-
-
-async def on_terminal(handshake: CommandLine, *arguments: str) -> tuple[asyncio.subprocess.Process, int]:
-    """Start a command on a terminal; return it with our side of the terminal."""
-    ours, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        str(PROGRAM),
-        *arguments,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=handshake.environment({"TERM": "xterm", "COLUMNS": "100"}),
-    )
-    os.close(theirs)
-    return process, ours
 
 
 async def test_a_terminal_gets_no_control_characters_and_a_summary(handshake: CommandLine) -> None:

@@ -8,9 +8,10 @@ import click
 
 from handshake.cli import place, shapes
 from handshake.cli.command import Invocation, verb
+from handshake.cli.desk import tell_answer
 from handshake.cli.grants import approval
 from handshake.cli.paging import after_option, limit_option
-from handshake.cli.rendering import note, print_object, print_objects, print_record, print_table, print_text
+from handshake.cli.rendering import note, print_arguments, print_object, print_objects, print_record, print_table
 
 if TYPE_CHECKING:
     from handshake.kernel.desk import DeskItem
@@ -64,8 +65,7 @@ def show(invocation: Invocation, item_id: str) -> None:
         print_object(shape)
         return
     print_record({name: value for name, value in shape.items() if name != "arguments"})
-    click.echo("arguments:")
-    print_text(arguments)
+    print_arguments(arguments)
 
 
 @verb(
@@ -93,7 +93,7 @@ def approve(invocation: Invocation, item_id: str, call_sha256: str, lasting: str
     answered = place.change(invocation, operation)
     if lasting == "until_revoked":
         note(f"it lasts until somebody takes it back: handshake approval grants {answered.session_id}")
-    _tell(invocation, answered)
+    tell_answer(invocation, answered)
 
 
 @verb(approval, "deny", example="handshake approval deny ID")
@@ -104,14 +104,7 @@ def deny(invocation: Invocation, item_id: str) -> None:
     async def operation(workspace: Workspace) -> DeskItem:
         return await (await workspace.desk.show(item_id)).deny()
 
-    _tell(invocation, place.change(invocation, operation))
-
-
-def _tell(invocation: Invocation, answered: DeskItem) -> None:
-    if invocation.as_json:
-        print_object(shapes.desk_item(answered))
-    else:
-        click.echo(f"{answered.item_id} {answered.state}")
+    tell_answer(invocation, place.change(invocation, operation))
 
 
 __all__ = ["approval"]

@@ -9,7 +9,7 @@ import click
 from handshake.cli import place, shapes
 from handshake.cli.command import Invocation, noun, verb
 from handshake.cli.paging import after_option, limit_option
-from handshake.cli.rendering import print_object, print_objects, print_record, print_table
+from handshake.cli.rendering import note, print_arguments, print_object, print_objects, print_record, print_table
 
 if TYPE_CHECKING:
     from handshake.kernel.desk import DeskItem
@@ -63,11 +63,13 @@ def show(invocation: Invocation, item_id: str) -> None:
     from handshake.operations import desk as operations
 
     item, arguments = place.read(invocation, lambda reader: operations.call(reader, item_id))
-    found = {**shapes.desk_item(item), "arguments": arguments or None}
+    found = shapes.desk_item(item)
     if invocation.as_json:
-        print_object(found)
-    else:
-        print_record(found)
+        print_object({**found, "arguments": arguments or None})
+        return
+    print_record(found)
+    if arguments:
+        print_arguments(arguments)
 
 
 @verb(desk, "approve", example="handshake desk approve ITEM_ID --shown SHA256")
@@ -83,7 +85,7 @@ def approve(invocation: Invocation, item_id: str, shown: str, lasting: str) -> N
         question: DeskQuestion = await workspace.desk.show(item_id)
         return await question.approve(shown=shown, lasting=lasting)
 
-    _tell(invocation, place.change(invocation, operation))
+    tell_answer(invocation, place.change(invocation, operation))
 
 
 @verb(desk, "deny", example="handshake desk deny ITEM_ID")
@@ -95,11 +97,14 @@ def deny(invocation: Invocation, item_id: str) -> None:
         question: DeskQuestion = await workspace.desk.show(item_id)
         return await question.deny()
 
-    _tell(invocation, place.change(invocation, operation))
+    tell_answer(invocation, place.change(invocation, operation))
 
 
-def _tell(invocation: Invocation, answered: DeskItem) -> None:
+def tell_answer(invocation: Invocation, answered: DeskItem) -> None:
+    """Tell how an item was answered, and how its run goes on."""
     if invocation.as_json:
         print_object(shapes.desk_item(answered))
-    else:
-        click.echo(f"{answered.item_id} {answered.state}")
+        return
+    click.echo(f"{answered.item_id} {answered.state}")
+    if answered.job_id is not None and (answered.tool_id is not None or answered.state == "approved"):
+        note("its run goes on with: handshake queue run")

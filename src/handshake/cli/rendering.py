@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,6 +61,17 @@ def cell(value: object) -> str:
 def one_line(text: str) -> str:
     """Return a text in one line, without characters that a terminal could act on."""
     return "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))
+
+
+def spelled_out(text: str) -> str:
+    """Return a JSON text with what cannot be seen, or moves a terminal, as its escapes: it says the same."""
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+
+
+def print_arguments(arguments: str) -> None:
+    """Print the arguments of a call, a JSON text, so that all of it is seen."""
+    click.echo("arguments:")
+    click.echo(spelled_out(arguments))
 
 
 def print_text(text: str, *, nl: bool = True) -> None:

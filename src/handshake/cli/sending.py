@@ -10,12 +10,13 @@ import click
 from handshake.cli import place, shapes
 from handshake.cli.border import Interrupted, report
 from handshake.cli.command import Invocation, verb
-from handshake.cli.rendering import is_terminal, note, print_object, print_text
+from handshake.cli.rendering import is_terminal, note, print_object, print_text, spelled_out
 from handshake.kernel.errors import (
     BudgetExceeded,
     Draining,
     InvalidRequest,
     InvalidTransition,
+    ScopeOverlap,
     StateConflict,
     TooLarge,
     Unexpected,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from handshake.cli.interruption import Interruption
     from handshake.kernel.errors import HandshakeError
     from handshake.kernel.lane import Lane
+    from handshake.kernel.session import Session
     from handshake.workspace import Result, TurnHandle, Workspace
 
 _HANDED_BACK = "the run had not ended in time and is queued again; go on with: handshake queue run"
@@ -156,12 +158,7 @@ async def _send(invocation: Invocation, root: Path, order: _Order, interruption:
     from handshake.workspace import DRAIN_S, open_workspace
 
     async with open_workspace(root) as workspace:
-        if (await workspace.sessions.get(order.session_id).show()).paused:
-            raise StateConflict(
-                session_id=order.session_id,
-                reason="session_paused",
-                hint=f"resume it: handshake session resume {order.session_id}; or queue the turn with --no-wait",
-            )
+        _refuse_held(await workspace.sessions.get(order.session_id).show())
         turn = await order.place(workspace)
         interruption.drains(workspace.drain, DRAIN_S)
         try:
@@ -178,18 +175,46 @@ async def _send(invocation: Invocation, root: Path, order: _Order, interruption:
             raise
 
 
+def _refuse_held(session: Session) -> None:
+    """Refuse to wait for a session that only another command can set going: this one keeps all others out.
+
+    Raises:
+        StateConflict: the session is paused, or is BLOCKED.
+    """
+    from handshake.kernel.session import SessionState
+
+    later = "or queue the turn with --no-wait"
+    if session.paused:
+        raise StateConflict(
+            session_id=session.session_id,
+            reason="session_paused",
+            hint=f"resume it: handshake session resume {session.session_id}; {later}",
+        )
+    if session.state is SessionState.BLOCKED:
+        step = (
+            "answer what waits: handshake desk list"
+            if session.waiting
+            else "look at what holds it: " + (f"handshake session show {session.session_id}")
+        )
+        raise StateConflict(session_id=session.session_id, reason="session_blocked", hint=f"{step}; {later}")
+
+
 async def _stream(invocation: Invocation, workspace: Workspace, turn: TurnHandle) -> Result:
     """Print the answer's text as it comes, and return how the turn ended."""
     from handshake.cli.status_line import StatusLine
-    from handshake.operations.feed import AwaitingUser, Text
+    from handshake.operations.feed import AwaitingUser, Text, ToolEnded
 
     answer = _Answer(quiet=invocation.as_json)
     async with StatusLine(workspace, turn.job_id, quiet=invocation.as_json) as status:
         try:
             async for piece in turn:
+                if not isinstance(piece, Text):
+                    answer.end_line()
                 status.take(piece)
                 if isinstance(piece, Text):
                     answer.add(piece.text)
+                elif isinstance(piece, ToolEnded) and piece.error_code == ScopeOverlap.code:
+                    raise await _held_by_another(workspace, turn)
                 elif isinstance(piece, AwaitingUser) and not await _asked(invocation, workspace, turn):
                     break
             result = await turn.so_far()
@@ -199,6 +224,18 @@ async def _stream(invocation: Invocation, workspace: Workspace, turn: TurnHandle
             answer.end_line()
         status.end(result)
     return result
+
+
+async def _held_by_another(workspace: Workspace, turn: TurnHandle) -> ScopeOverlap:
+    """Return the error that names who writes what the turn would write; only another command can end that one."""
+    from handshake.operations import write_scopes
+
+    held = await workspace.runtime.store.read(lambda reader: write_scopes.held_by(reader, turn.session_id))
+    return ScopeOverlap(
+        session_id=turn.session_id,
+        holder_session_id=held.waits_for,
+        hint="the turn is queued; once the holder has ended, go on with: handshake queue run",
+    )
 
 
 async def _asked(invocation: Invocation, workspace: Workspace, turn: TurnHandle) -> bool:
@@ -214,7 +251,7 @@ async def _asked(invocation: Invocation, workspace: Workspace, turn: TurnHandle)
             continue
         asked = True
         note(f"{item.tool_id} wants to be called ({item.reason}); its arguments:")
-        note(await question.arguments())
+        note(spelled_out(await question.arguments()))
         if await asyncio.to_thread(click.confirm, "Approve this call, once?", default=False, err=True):
             await question.approve(shown=question.sha256)
         else:

@@ -45,7 +45,7 @@ ONLY_OTHERS_LIFT = frozenset({WaitReason.SESSION_BLOCKED, WaitReason.SESSION_PAU
 """Reasons that hold as long as nobody else does something; the first turn of a session tells why it waits itself."""
 
 SENTENCES: dict[WaitReason, str] = {
-    WaitReason.SESSION_BLOCKED: "its session waits for a decision",
+    WaitReason.SESSION_BLOCKED: "its session waits for a person, or for files of another session",
     WaitReason.SESSION_PAUSED: "its session is paused",
     WaitReason.SESSION_BUSY: "another run of its session is running",
     WaitReason.EARLIER_TURN: "an earlier turn of its session comes first",

@@ -15,6 +15,7 @@ from handshake.cli.rendering import (
     print_record,
     print_table,
     print_text,
+    spelled_out,
 )
 
 
@@ -93,3 +94,9 @@ def test_a_terminal_that_is_too_narrow_for_ids_gets_them_whole(
     monkeypatch.setenv("COLUMNS", "60")
     print_table(("A", "B"), [("0" * 36, "1" * 36)])
     assert capsys.readouterr().out.splitlines()[1] == f"{'0' * 36}  {'1' * 36}"
+
+
+def test_what_cannot_be_seen_in_the_arguments_of_a_call_is_spelled_out_and_says_the_same() -> None:
+    arguments = '{"a":"two  words \u202e\u009b\U000e0041\x7f","ü":"匠\\n"}'
+    assert spelled_out(arguments) == '{"a":"two  words \\u202e\\u009b\\udb40\\udc41\\u007f","ü":"匠\\n"}'
+    assert json.loads(spelled_out(arguments)) == json.loads(arguments)
