@@ -66,7 +66,7 @@ def make_old(database: Path) -> None:
         for name in {row[1] for row in found} - known:
             db.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
     rebuild(db, "message", made_by(fresh, "message"))
-    for name in indexes(db).keys() - indexes(fresh).keys():
+    for name in [one for one, text in indexes(db).items() if indexes(fresh).get(one) != text]:
         db.execute(f"DROP INDEX {name}")
     for name in indexes(fresh).keys() - indexes(db).keys():
         db.execute(indexes(fresh)[name])
