@@ -30,7 +30,7 @@ def test_workspace_has_its_parts_for_the_owner_only(tmp_path: Path) -> None:
     place = init(tmp_path / "new" / "project", build, DRAFT)
     assert place.root == tmp_path / "new" / "project"
     found = tree(place.folder)
-    assert set(found) == {".gitignore", "artifacts", "config.toml", "keys", "keys/key", "recorder", "run", "state.db"}
+    assert set(found) == {"artifacts", "config.toml", "keys", "keys/key", "recorder", "run", "state.db"}
     assert {found[name] for name in ("artifacts", "keys", "recorder", "run")} == {0o700}
     assert found["config.toml"] == 0o600
     assert tree(tmp_path)["new/project/.handshake"] == 0o700
